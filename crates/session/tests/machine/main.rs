@@ -1,0 +1,16 @@
+//! The session's state machine from outside: tables of given, when, then; and random stories.
+
+mod diagrams;
+mod flood;
+mod grid;
+mod people;
+mod phases;
+mod properties;
+mod publishing;
+mod recovery;
+mod sandboxes;
+mod small_world;
+mod support;
+mod untrusted;
+mod view;
+mod world;
