@@ -1,0 +1,61 @@
+//! `hangar-launch`: starts one sandbox from an OCI bundle and goes away.
+//!
+//! ```text
+//!  hangar-launch run              PID 1 of the sandbox
+//!  ───────────────────────────    ─────────────────────────────────────────────
+//!  lock, listen, stage (root)
+//!  open the limit groups
+//!  clone3 ──────────────────────▶ wait
+//!  map ids, write state.json ───▶ join the limit groups, become root inside,
+//!                                 mount the root, pivot, drop what is not
+//!                                 needed, exec agentd
+//!  end of file ◀───────────────── (the pipe closes with exec, or says what failed)
+//!  exit 0
+//! ```
+//!
+//! It is a program of its own and has one thread, because after `clone3` without `exec` only a
+//! single-threaded process may go on allocating; and it is small, because it runs at each start.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    reason = "a failure is told on standard output, and the exit status is the answer"
+)]
+
+mod bundle;
+mod failure;
+mod floor;
+mod inside;
+mod kernel;
+mod outside;
+mod privileges;
+mod root;
+mod stage;
+
+use std::path::Path;
+
+const USAGE: &str = "usage: hangar-launch run --bundle DIRECTORY
+       hangar-launch floor DIRECTORY RUNS UIDS GIDS
+       hangar-launch nothing
+Starts the sandbox that an OCI bundle describes; run by hangar, not by hand.";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["run", "--bundle", bundle] => outside::run(Path::new(bundle)),
+        ["floor", directory, runs, uid_map, gid_map] if runs.parse::<u32>().is_ok() => {
+            floor::run(Path::new(directory), runs.parse().unwrap_or(0), uid_map, gid_map)
+        }
+        ["nothing"] => Ok(()),
+        _ => {
+            eprintln!("{USAGE}");
+            std::process::exit(2);
+        }
+    };
+    if let Err(failure) = outcome {
+        println!("{}", serde_json::to_string(&failure).unwrap_or_default());
+        std::process::exit(1);
+    }
+}

@@ -1,0 +1,216 @@
+//! The OCI bundle of a sandbox: what `config.json` says.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime;
+use protocol::layout;
+use serde_json::{Value, json};
+
+use super::config::Config;
+use super::files::{failed, write};
+use super::handover;
+use super::owner::{Owner, hostname};
+use crate::{Error, Spec};
+
+/// Kept by PID 1: to mount (the write gate), to act for the agent's user and to end processes.
+/// Agents run without any. `CAP_WAKE_ALARM` does nothing in a user namespace; agentd gives it to
+/// its own git, because a process without it may then not look into that one.
+const CAPABILITIES: [&str; 13] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_WAKE_ALARM",
+];
+
+/// Hidden: facts about the host that no sandbox needs.
+const MASKED: [&str; 9] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+];
+
+/// Write-protected against root inside as well.
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// What goes into a bundle besides the specification.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) owner: Owner,
+    /// The bundle's own directory.
+    pub(super) directory: &'a Path,
+    /// Lower directories, the topmost first, the skeleton last.
+    pub(super) lower: Vec<PathBuf>,
+    pub(super) groups: &'a [PathBuf],
+    /// Whether a group holds the number of processes.
+    pub(super) pids_held: bool,
+}
+
+/// Writes `config.json` and the small files of the sandbox's identity.
+pub(super) fn write_bundle(spec: &Spec, parts: &Parts<'_>) -> Result<(), Error> {
+    let name = hostname(spec.id);
+    // A machine id is 32 hexadecimal digits; the sandbox's own are as unique.
+    let machine = spec.id.to_string().split_off(4);
+    let hosts = format!("127.0.0.1 localhost {name}\n::1 localhost ip6-localhost\n");
+    let own = [
+        ("machine-id", format!("{machine}\n")),
+        ("hostname", format!("{name}\n")),
+        ("hosts", hosts),
+    ];
+    for (file, content) in &own {
+        let path = parts.directory.join(file);
+        std::fs::write(&path, content).map_err(failed("write", &path))?;
+    }
+    let path = parts.directory.join(handover::CONFIG);
+    let described: runtime::Spec = serde_json::from_value(describe(spec, parts, &name))
+        .map_err(|error| failed("describe", &path)(error.into()))?;
+    let text =
+        serde_json::to_vec(&described).map_err(|error| failed("describe", &path)(error.into()))?;
+    write(&path, &text)
+}
+
+fn describe(spec: &Spec, parts: &Parts<'_>, name: &str) -> Value {
+    let Parts { owner, config, directory, .. } = parts;
+    let map = |host: u32| json!([{"containerID": 0, "hostID": host, "size": owner.count}]);
+    // Where no group can hold their number, the kernel's limit for each user does: within its
+    // user namespace the agent's user is only the agent.
+    let processes = if parts.pids_held {
+        json!([])
+    } else {
+        json!([{"type": "RLIMIT_NPROC", "hard": spec.limits.pids, "soft": spec.limits.pids}])
+    };
+    let namespaces = ["user", "mount", "pid", "network", "ipc", "uts", "cgroup"]
+        .map(|kind| json!({"type": kind}));
+    let quota = i64::from(spec.limits.cpu_millicores) * 100;
+    let sets = json!({
+        "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES,
+    });
+    json!({
+        "ociVersion": "1.2.0",
+        "root": {"path": "root", "readonly": false},
+        "hostname": name,
+        "process": {
+            "terminal": false,
+            "user": {"uid": 0, "gid": 0},
+            "args": config.init,
+            "env": environment(spec, config),
+            "cwd": "/",
+            "capabilities": sets,
+            "rlimits": processes,
+            "noNewPrivileges": true,
+        },
+        "mounts": mounts(spec, parts),
+        "linux": {
+            "namespaces": namespaces,
+            "uidMappings": map(owner.uid),
+            "gidMappings": map(owner.gid),
+            "cgroupsPath": format!("hangar/{}", spec.id),
+            "resources": {
+                "memory": {"limit": spec.limits.memory_bytes, "swap": spec.limits.memory_bytes},
+                "cpu": {"quota": quota, "period": 100_000},
+                "pids": {"limit": spec.limits.pids},
+            },
+            "rootfsPropagation": "private",
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+        },
+        "annotations": {
+            handover::LOWER: json!(parts.lower).to_string(),
+            handover::UPPER: directory.join("files"),
+            handover::GATED: layout::WORKSPACE,
+            handover::GROUPS: json!(parts.groups).to_string(),
+        },
+    })
+}
+
+fn environment(spec: &Spec, config: &Config) -> Vec<String> {
+    let usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    let own = ["/home/agent/.local/bin".to_owned(), format!("{}/bin", layout::TOOLKIT)];
+    let path: Vec<&str> = own
+        .iter()
+        .map(String::as_str)
+        .chain(config.path.iter().map(String::as_str))
+        .chain(usual)
+        .collect();
+    let fixed = [
+        format!("PATH={}", path.join(":")),
+        format!("HOME={}", layout::HOME),
+        "LANG=C.UTF-8".to_owned(),
+        "USER=root".to_owned(),
+        "SHELL=/bin/bash".to_owned(),
+        format!("HANGAR_SANDBOX={}", spec.id),
+    ];
+    let more = config.environment.iter().map(|(name, value)| format!("{name}={value}"));
+    fixed.into_iter().chain(more).collect()
+}
+
+fn bind(source: impl AsRef<Path>, destination: &str, options: &[&str]) -> Value {
+    let options: Vec<&str> = ["rbind"].iter().chain(options).copied().collect();
+    json!({
+        "destination": destination, "type": "none", "source": source.as_ref(), "options": options,
+    })
+}
+
+fn file_system(kind: &str, destination: &str, options: &[&str]) -> Value {
+    json!({"destination": destination, "type": kind, "source": kind, "options": options})
+}
+
+fn mounts(spec: &Spec, parts: &Parts<'_>) -> Vec<Value> {
+    let closed = &["ro", "nosuid", "nodev"];
+    let mut mounts = vec![bind("/usr", "/usr", closed)];
+    // Hosts where these are directories of their own and not links into /usr.
+    for path in ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"] {
+        if Path::new(path).symlink_metadata().is_ok_and(|found| found.is_dir()) {
+            mounts.push(bind(path, path, closed));
+        }
+    }
+    mounts.push(bind(&spec.toolkit, layout::TOOLKIT, closed));
+    if let Some(mirror) = &spec.mirror {
+        mounts.push(bind(mirror, layout::MIRROR, &["ro", "nosuid", "nodev", "noexec"]));
+    }
+    let gateway = parts.directory.join("gateway");
+    mounts.push(bind(gateway, layout::RUN, &["ro", "nosuid", "nodev", "noexec"]));
+    for file in ["machine-id", "hostname", "hosts"] {
+        let options = &["ro", "nosuid", "nodev", "noexec"];
+        mounts.push(bind(parts.directory.join(file), &format!("/etc/{file}"), options));
+    }
+    // Half of the memory each: tmpfs counts as memory, and where memory is not held this bounds it.
+    let size = format!("size={}", spec.limits.memory_bytes / 2);
+    mounts.extend([
+        file_system("proc", "/proc", &["nosuid", "nodev", "noexec"]),
+        file_system("tmpfs", "/tmp", &["nosuid", "nodev", "mode=1777", &size]),
+        file_system("tmpfs", "/sys", &["ro", "nosuid", "nodev", "noexec", "mode=0755"]),
+        bind("/sys/devices/system/cpu", "/sys/devices/system/cpu", closed),
+        file_system("tmpfs", "/dev", &["ro", "nosuid", "noexec", "mode=0755"]),
+    ]);
+    for device in DEVICES {
+        let path = format!("/dev/{device}");
+        mounts.push(bind(&path, &path, &["nosuid", "noexec"]));
+    }
+    let terminals = &["nosuid", "noexec", "mode=0620", "ptmxmode=0666"];
+    mounts.push(file_system("devpts", "/dev/pts", terminals));
+    mounts.push(file_system("tmpfs", "/dev/shm", &["nosuid", "nodev", "mode=1777", &size]));
+    // Last, because one may lie beneath a mount above.
+    for extra in &parts.config.extra_read_only {
+        mounts.push(bind(&extra.host, &extra.inside, closed));
+    }
+    mounts
+}

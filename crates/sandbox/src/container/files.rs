@@ -1,0 +1,53 @@
+//! The backend's own directories: every error names the path.
+
+use std::fs::{DirBuilder, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Error;
+
+/// Turns the system's error into one that says what was done to which path.
+pub(super) fn failed(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Files { doing, path, source }
+}
+
+/// Makes a directory and those above it; one that exists keeps its mode.
+pub(super) fn make_directory(path: &Path, mode: u32) -> Result<(), Error> {
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed("create", path))
+}
+
+/// Tells apart what several tasks write at the same time.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
+/// Writes a file so that readers see all of it or nothing.
+pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let new = path.with_extension(format!("new-{}-{number}", std::process::id()));
+    std::fs::write(&new, content).map_err(failed("write", &new))?;
+    std::fs::rename(&new, path).map_err(failed("write", path))
+}
+
+/// Removes a tree that a sandbox filled: directories that nobody may enter included.
+pub(super) fn remove_tree(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            open_up(path);
+            std::fs::remove_dir_all(path).map_err(failed("remove", path))
+        }
+        removed => removed.map_err(failed("remove", path)),
+    }
+}
+
+/// Gives every directory of a tree back to its owner, as far as possible; links are not followed.
+fn open_up(path: &Path) {
+    let _not_ours = std::fs::set_permissions(path, Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}
