@@ -1,0 +1,139 @@
+//! Everything of one sandbox, put together.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
+
+use protocol::layout;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::children::Children;
+use crate::driver::{Driver, Surroundings};
+use crate::gate::Gate;
+use crate::git::Git;
+use crate::reports::Reports;
+use crate::settings::{Listen, Settings};
+use crate::{confine, processes, relay, server};
+
+/// agentd could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no socket to serve.
+    #[error("taking over the API's listening socket ({what})")]
+    Listener {
+        /// Which.
+        what: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The relay has no address.
+    #[error("listening on {address} for the gateway; is the loopback interface up?")]
+    Relay {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The kernel refuses something any process may do.
+    #[error("{doing}")]
+    System {
+        /// What.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// The parts of one sandbox.
+#[derive(Debug)]
+pub(crate) struct Agentd {
+    pub(crate) children: Arc<Children>,
+    pub(crate) git: Arc<Git>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) reports: Arc<Reports>,
+    pub(crate) driver: Driver,
+}
+
+/// Serves until the process is killed.
+pub fn run(settings: Settings) -> Result<(), Error> {
+    let inherited = match settings.listen {
+        // First of all, while no other descriptor can have its number.
+        Listen::Inherited => Some(adopt_listener()?),
+        Listen::Path(_) => None,
+    };
+    // One thread: agentd waits for most of its time, starts in a moment, and starting a child
+    // depends on nothing else starting one meanwhile.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::System { doing: "starting the event loop", source })?;
+    runtime.block_on(serve(settings, inherited))
+}
+
+fn adopt_listener() -> Result<OwnedFd, Error> {
+    let descriptor = layout::AGENTD_LISTENER_FD;
+    confine::adopt(descriptor)
+        .map_err(|source| Error::Listener { what: format!("file descriptor {descriptor}"), source })
+}
+
+async fn serve(settings: Settings, inherited: Option<OwnedFd>) -> Result<(), Error> {
+    let listener = listener(&settings, inherited)?;
+    if !processes::am_first() {
+        // A test's agentd collects orphans as the first process of a sandbox does.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| {
+            Error::System { doing: "becoming the collector of orphans", source: error.into() }
+        })?;
+    }
+    if let Some(gateway) = settings.gateway_socket.clone() {
+        let address = settings.relay_address.clone();
+        let bound = relay::bind(&address).await;
+        let bound = bound.map_err(|source| Error::Relay { address, source })?;
+        tokio::spawn(relay::serve(bound, gateway));
+    }
+    let settings = Arc::new(settings);
+    let children = Children::new(settings);
+    collect_orphans(Arc::clone(&children))?;
+    let reports = Arc::new(Reports::default());
+    let gate = Arc::new(Gate::default());
+    let git = Arc::new(Git::new(Arc::clone(&children), Arc::clone(&reports)));
+    let driver = Driver::new(Surroundings {
+        children: Arc::clone(&children),
+        git: Arc::clone(&git),
+        reports: Arc::clone(&reports),
+        gate: Arc::clone(&gate),
+    });
+    let agentd = Agentd { children, git, gate, reports, driver };
+    server::serve(listener, Arc::new(agentd)).await;
+    Ok(())
+}
+
+fn listener(settings: &Settings, inherited: Option<OwnedFd>) -> Result<UnixListener, Error> {
+    let what = format!("{:?}", settings.listen);
+    let made = || {
+        let listener = match (inherited, &settings.listen) {
+            (Some(descriptor), _) => StdListener::from(descriptor),
+            (None, Listen::Path(path)) => StdListener::bind(path)?,
+            (None, Listen::Inherited) => return Err(std::io::ErrorKind::NotConnected.into()),
+        };
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    };
+    made().map_err(|source| Error::Listener { what, source })
+}
+
+/// The kernel discards SIGTERM for a first process without a handler, so none is set: a sandbox is
+/// ended by ending its first process from outside.
+fn collect_orphans(children: Arc<Children>) -> Result<(), Error> {
+    let mut ended = signal(SignalKind::child())
+        .map_err(|source| Error::System { doing: "watching for ended processes", source })?;
+    tokio::spawn(async move {
+        while ended.recv().await.is_some() {
+            children.collect_orphans();
+        }
+    });
+    Ok(())
+}
