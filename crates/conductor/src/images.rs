@@ -1,0 +1,205 @@
+//! Builds images: a sandbox clones the repository, and what it wrote becomes a layer.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use gateway::Binding;
+use protocol::agentd::SyncRequest;
+use protocol::repository::{Image, ImageState, RepositoryName};
+use protocol::sandbox::StartPath;
+use protocol::{ImageId, SandboxId, SessionId};
+use sandbox::{Base, Spec};
+
+use crate::error::BoxError;
+use crate::shared::{Shared, elapsed_milliseconds, remote};
+use crate::{Error, clock};
+
+/// One lock for each repository, so that one image of it is built at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Builds(Mutex<HashMap<RepositoryName, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Builds {
+    fn of(&self, repository: &RepositoryName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut builds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(builds.entry(repository.clone()).or_default())
+    }
+}
+
+/// The newest ready image and its layers; built now if there is none.
+pub(crate) async fn ready(
+    shared: &Arc<Shared>,
+    repository: &RepositoryName,
+) -> Result<(ImageId, Vec<PathBuf>), Error> {
+    let latest =
+        shared.index.latest_image(repository).await.map_err(|error| {
+            Error::failed(format!("looking up the image of {repository}"), error)
+        })?;
+    let image = match latest.filter(is_ready) {
+        Some(image) => image,
+        None => build(shared, repository).await?,
+    };
+    if let ImageState::Failed { reason } = image.state {
+        return Err(Error::Unavailable {
+            what: format!("the image of {repository} could not be built: {reason}"),
+            hint: "mend the cause; the next prompt builds it again".to_owned(),
+        });
+    }
+    Ok((image.id, vec![layer(shared, image.id).await?]))
+}
+
+fn is_ready(image: &Image) -> bool {
+    matches!(image.state, ImageState::Ready)
+}
+
+fn no_layers() -> Error {
+    Error::Unavailable {
+        what: "this sandbox backend cannot freeze images".to_owned(),
+        hint: "use the container backend".to_owned(),
+    }
+}
+
+/// Builds an image of the default branch's newest commit, unless there is a ready one of it. A build
+/// that failed, or that a dead server left half done, is done again: its cause may be gone.
+pub(crate) async fn build(
+    shared: &Arc<Shared>,
+    repository: &RepositoryName,
+) -> Result<Image, Error> {
+    let one_at_a_time = shared.builds.of(repository);
+    let _building = one_at_a_time.lock().await;
+    let commit = shared.resolve(repository, "HEAD").await?;
+    let latest = shared.index.latest_image(repository).await;
+    let latest = latest
+        .map_err(|error| Error::failed(format!("looking up the image of {repository}"), error))?;
+    if let Some(image) = latest.as_ref().filter(|image| image.commit == commit && is_ready(image)) {
+        return Ok(image.clone());
+    }
+    let mut image = Image {
+        id: ImageId::new(),
+        commit: commit.clone(),
+        base: "host".to_owned(),
+        state: ImageState::Building,
+        started_at: clock::now(),
+        milliseconds: None,
+    };
+    record(shared, repository, &image).await?;
+    let begun = Instant::now();
+    let built = build_in_sandbox(shared, repository, &image).await;
+    image.milliseconds = Some(elapsed_milliseconds(begun));
+    image.state = match &built {
+        Ok(()) => ImageState::Ready,
+        Err(error) => ImageState::Failed { reason: error.chain() },
+    };
+    record(shared, repository, &image).await?;
+    if let (Ok(()), Some(mut before)) = (&built, latest) {
+        before.state = ImageState::Superseded;
+        record(shared, repository, &before).await?;
+    }
+    match built {
+        Err(error @ Error::MachineLacks { .. }) => Err(error),
+        _ => Ok(image),
+    }
+}
+
+async fn record(shared: &Shared, repository: &RepositoryName, image: &Image) -> Result<(), Error> {
+    shared.index.put_image(repository, image).await.map_err(|error| {
+        Error::failed(format!("recording image {} of {repository}", image.id), error)
+    })
+}
+
+async fn build_in_sandbox(
+    shared: &Arc<Shared>,
+    repository: &RepositoryName,
+    image: &Image,
+) -> Result<(), Error> {
+    let sandbox = SandboxId::new();
+    let built = run_build(shared, repository, image, sandbox).await;
+    shared.gateway.close(sandbox);
+    if let Err(error) = shared.backend.discard(sandbox).await {
+        tracing::warn!(%sandbox, error = crate::error::chain(&error), "a build's sandbox stays behind");
+    }
+    built
+}
+
+async fn run_build(
+    shared: &Arc<Shared>,
+    repository: &RepositoryName,
+    image: &Image,
+    sandbox: SandboxId,
+) -> Result<(), Error> {
+    let failed = |doing: &str, error: BoxError| {
+        Error::failed(format!("{doing} for the image of {repository}"), error)
+    };
+    let spec = Spec {
+        id: sandbox,
+        image: image.id,
+        layers: Vec::new(),
+        base: Base::Host,
+        limits: shared.settings.limits,
+        upper_from: None,
+        mirror: Some(mirror(shared, repository)?),
+        toolkit: shared.settings.toolkit.clone(),
+        path: StartPath::Image,
+    };
+    let backend = &shared.backend;
+    backend.prepare(&spec).await.map_err(|error| failed("preparing a sandbox", error.into()))?;
+    let socket = backend.gateway_directory(sandbox).join("gateway.sock");
+    let opened = shared.gateway.open(sandbox, &socket);
+    opened.map_err(|error| failed("opening the gateway", error.into()))?;
+    let bound = shared.gateway.bind(sandbox, build_binding(repository, image.id));
+    bound.map_err(|error| failed("opening the gateway", error.into()))?;
+    backend.create(&spec).await.map_err(|error| match error {
+        sandbox::Error::Unsupported { what, hint } => Error::MachineLacks { what, hint },
+        error => failed("starting a sandbox", error.into()),
+    })?;
+    let known = shared.index.repository(repository).await;
+    let known = known.map_err(|error| failed("looking up the repository", error.into()))?;
+    let default_branch = known.map_or_else(|| "main".to_owned(), |known| known.default_branch);
+    let request = SyncRequest {
+        remote: remote(repository),
+        branch: default_branch,
+        commit: image.commit.clone(),
+        identity: shared.settings.user.clone(),
+    };
+    let synced = shared.client(sandbox).sync(&request).await;
+    synced.map_err(|error| failed("cloning", error.into()))?;
+    backend.stop(sandbox).await.map_err(|error| failed("stopping the sandbox", error.into()))?;
+    let layers = backend.layers().ok_or_else(no_layers)?;
+    let frozen = layers.freeze(sandbox, image.id).await;
+    let layer = frozen.map_err(|error| failed("freezing the files", error.into()))?;
+    let noted = shared.index.set_setting(&layer_key(image.id), &layer.to_string_lossy()).await;
+    noted.map_err(|error| failed("recording the layer", error.into()))
+}
+
+fn layer_key(image: ImageId) -> String {
+    format!("layer_of_{image}")
+}
+
+/// Where the backend keeps an image's layer.
+pub(crate) async fn layer(shared: &Shared, image: ImageId) -> Result<PathBuf, Error> {
+    let path = shared
+        .index
+        .setting(&layer_key(image))
+        .await
+        .map_err(|error| Error::failed(format!("looking up the layer of {image}"), error))?;
+    path.map(PathBuf::from).ok_or_else(|| Error::NotFound { what: format!("layer of {image}") })
+}
+
+/// The repository's objects on the forge, to clone from without copying.
+pub(crate) fn mirror(shared: &Shared, repository: &RepositoryName) -> Result<PathBuf, Error> {
+    shared
+        .forge
+        .objects_directory(repository)
+        .map_err(|error| Error::failed(format!("looking for the objects of {repository}"), error))
+}
+
+/// A build may read its repository and push nothing. Audit lines carry the image's number where
+/// a session's would stand; no session has it.
+fn build_binding(repository: &RepositoryName, image: ImageId) -> Binding {
+    Binding {
+        session: SessionId::from_bytes(*image.as_bytes()),
+        repository: repository.clone(),
+        push_prefix: "refs/none".to_owned(),
+    }
+}

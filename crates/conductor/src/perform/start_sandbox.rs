@@ -1,0 +1,120 @@
+//! Starts a session's sandbox, or takes up a start that a server which died had begun.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use gateway::Binding;
+use protocol::sandbox::{SandboxDescription, StartPath};
+use protocol::session::SessionView;
+use protocol::{ImageId, SandboxId, SessionId};
+use sandbox::{Base, Spec};
+use session::Command;
+
+use crate::error::chain;
+use crate::shared::{Shared, elapsed_milliseconds};
+use crate::{Error, wording};
+
+pub(super) async fn start_sandbox(
+    shared: &Arc<Shared>,
+    view: &SessionView,
+    sandbox: SandboxId,
+    continues: Option<SandboxId>,
+    image: Option<ImageId>,
+) -> Command {
+    let begun = Instant::now();
+    match start(shared, view, sandbox, continues, image).await {
+        Ok(description) => {
+            Command::SandboxStarted { description, milliseconds: elapsed_milliseconds(begun) }
+        }
+        Err(error) => {
+            let reason = error.chain();
+            // Half a sandbox is none. Files it took over stay, and go on to the next one.
+            let cleaned = match continues {
+                Some(_) => shared.backend.stop(sandbox).await,
+                None => shared.backend.discard(sandbox).await,
+            };
+            if let Err(error) = cleaned {
+                tracing::warn!(%sandbox, error = chain(&error), "cleaning up a failed start");
+            }
+            shared.gateway.close(sandbox);
+            Command::SandboxFailed { sandbox, reason }
+        }
+    }
+}
+
+async fn start(
+    shared: &Arc<Shared>,
+    view: &SessionView,
+    sandbox: SandboxId,
+    continues: Option<SandboxId>,
+    image: Option<ImageId>,
+) -> Result<SandboxDescription, Error> {
+    let spec = spec(shared, view, sandbox, continues, image).await?;
+    let failed =
+        |error: crate::error::BoxError| Error::failed(format!("starting sandbox {sandbox}"), error);
+    shared.backend.prepare(&spec).await.map_err(|error| failed(error.into()))?;
+    open_gateway(shared, view.summary.id, &view.summary.repository, sandbox)?;
+    let description = shared.backend.create(&spec).await.map_err(|error| failed(error.into()))?;
+    shared
+        .client(sandbox)
+        .health()
+        .await
+        .map_err(|error| Error::failed("waiting for agentd's first answer", error))?;
+    Ok(description)
+}
+
+async fn spec(
+    shared: &Arc<Shared>,
+    view: &SessionView,
+    sandbox: SandboxId,
+    continues: Option<SandboxId>,
+    image: Option<ImageId>,
+) -> Result<Spec, Error> {
+    let repository = &view.summary.repository;
+    let (image, layers) = match image.filter(|_| continues.is_some()) {
+        // What was changed was changed on that image, however new the newest is.
+        Some(image) => (image, vec![crate::images::layer(shared, image).await?]),
+        None => crate::images::ready(shared, repository).await?,
+    };
+    Ok(Spec {
+        id: sandbox,
+        image,
+        layers,
+        base: Base::Host,
+        limits: shared.settings.limits,
+        upper_from: continues,
+        mirror: Some(crate::images::mirror(shared, repository)?),
+        toolkit: shared.settings.toolkit.clone(),
+        path: if continues.is_some() { StartPath::Restore } else { StartPath::Image },
+    })
+}
+
+/// Listens for a sandbox and says what it may reach.
+fn open_gateway(
+    shared: &Shared,
+    session: SessionId,
+    repository: &protocol::repository::RepositoryName,
+    sandbox: SandboxId,
+) -> Result<(), Error> {
+    let socket = shared.backend.gateway_directory(sandbox).join("gateway.sock");
+    let failed = |error| Error::failed(format!("opening the gateway of {sandbox}"), error);
+    shared.gateway.open(sandbox, &socket).map_err(failed)?;
+    let bound = shared.gateway.bind(
+        sandbox,
+        Binding {
+            session,
+            repository: repository.clone(),
+            push_prefix: format!("refs/heads/{}", wording::branch_prefix(session)),
+        },
+    );
+    bound.map_err(failed)
+}
+
+/// Opens the gateway again for a sandbox that outlived the server.
+pub(crate) fn reattach(
+    shared: &Shared,
+    view: &SessionView,
+    sandbox: SandboxId,
+) -> Result<(), Error> {
+    open_gateway(shared, view.summary.id, &view.summary.repository, sandbox)
+}
