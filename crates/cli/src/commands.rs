@@ -1,0 +1,9 @@
+//! One module for each command.
+
+pub(crate) mod doctor;
+pub(crate) mod repository;
+pub(crate) mod run;
+pub(crate) mod serve;
+pub(crate) mod session;
+pub(crate) mod toolkit;
+pub(crate) mod try_job;

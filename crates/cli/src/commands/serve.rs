@@ -1,0 +1,30 @@
+//! `hangar serve`: run the server until Ctrl-C.
+
+use serde_json::json;
+
+use crate::arguments::Serve;
+use crate::context::Context;
+use crate::follow::interruption;
+use crate::server::{Options, Server};
+
+/// Carries out `hangar serve`.
+pub(crate) async fn serve(context: &Context, arguments: Serve) -> anyhow::Result<()> {
+    let here = std::env::current_dir()?;
+    let options = Options { listen: arguments.listen, model: arguments.model, whereabouts: &here };
+    let server = Server::start(&context.data, options).await?;
+    // Before anybody is told the address: whoever reads it may end the server at once.
+    let interrupted = interruption();
+    if context.output.is_json() {
+        let document = json!({"address": server.address(), "link": server.link()?});
+        context.output.record(&document)?;
+    } else {
+        context.output.lines(&[server.link()?])?;
+        context.output.talk(&[
+            "the link above signs one browser in, once",
+            "Ctrl-C ends the server; sandboxes with work go on and are taken up again",
+        ])?;
+    }
+    interrupted.await;
+    context.output.talk(&["ending"])?;
+    server.stop().await
+}
