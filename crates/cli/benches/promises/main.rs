@@ -72,7 +72,7 @@ async fn measure(directory: &Path, only: &[String], samples: &mut Samples) -> an
             sandboxes::start_to_commands(&world, samples).await?;
         }
         if asked(&["prompt_to_model_warm"]) {
-            prompts::prompt_to_model(&mut world, samples).await?;
+            prompts::prompt_to_model(&world, samples).await?;
         }
         if asked(&["stop_to_gone"]) {
             prompts::stop_to_gone(&mut world, samples).await?;

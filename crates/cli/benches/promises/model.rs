@@ -1,10 +1,8 @@
-//! A model on loopback that notes when each request arrives, and answers by its name.
+//! A model on loopback that answers by its name, and numbers what it makes the agent run.
 //!
-//! It is reached as a real provider is: through the agent, the sandbox's relay and the gateway, so
-//! that what is measured ends where a request would leave the machine.
+//! It is reached as a real provider is: through the agent, the sandbox's relay and the gateway.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -23,8 +21,6 @@ static MARKS: AtomicU32 = AtomicU32::new(1_770_000_001);
 /// A request that reached the model.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    /// When its head had been read.
-    pub(crate) at: Instant,
     /// A number that stands in the command line of what the agent is told to run.
     pub(crate) mark: u32,
 }
@@ -69,12 +65,11 @@ async fn serve(stream: TcpStream, seen: &mpsc::UnboundedSender<Arrival>) -> anyh
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     while let Some(length) = head(&mut stream).await? {
-        let at = Instant::now();
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
         let request: Value = serde_json::from_slice(&body)?;
         let mark = MARKS.fetch_add(1, Ordering::Relaxed);
-        seen.send(Arrival { at, mark })?;
+        seen.send(Arrival { mark })?;
         let events = if request["model"] == WAITS { call(mark) } else { sentence() };
         let body: String = events.iter().map(event).collect();
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length";

@@ -4,29 +4,30 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use protocol::Event;
+use protocol::session::Phase;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::model::{ANSWERS, WAITS};
+use crate::model::WAITS;
 use crate::samples::{Samples, WARM_UPS, milliseconds};
-use crate::world::{World, finished, until};
+use crate::world::{REHEARSAL, World, finished, until};
 
 /// Between two looks at the machine's processes.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Time for a command to be seen, or to be gone.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// From the moment a follow-up is recorded until its first request has reached the model.
-pub(crate) async fn prompt_to_model(
-    world: &mut World,
-    samples: &mut Samples,
-) -> anyhow::Result<()> {
-    let (session, mut events) = world.session(ANSWERS).await?;
+/// From the moment a follow-up is recorded until the arrival of its first request at the rehearsal
+/// model is recorded too. That second record is a durable append of its own, so the figure is above
+/// the true one, never below.
+pub(crate) async fn prompt_to_model(world: &World, samples: &mut Samples) -> anyhow::Result<()> {
+    let (session, mut events) = world.session(REHEARSAL).await?;
     until(&mut events, finished).await?;
     for run in 0..WARM_UPS + samples.wanted() {
-        world.model.forget();
         let accepted = world.prompt(session).await?;
-        let arrived = tokio::time::timeout(PATIENCE, world.model.next()).await??.at;
+        let arrival = until(&mut events, arrived).await?;
+        let arrived = world.journal.recorded(session, arrival)?;
         let recorded = world.journal.recorded(session, accepted.sequence)?;
         until(&mut events, finished).await?;
         if run >= WARM_UPS {
@@ -36,6 +37,11 @@ pub(crate) async fn prompt_to_model(
         }
     }
     Ok(())
+}
+
+/// Whether a prompt's first request has reached the model.
+fn arrived(event: &Event) -> bool {
+    matches!(event, Event::PhaseFinished { phase: Phase::FirstModelRequest, .. })
 }
 
 /// From a person's stop until the agent's command and its children are gone and the prompt's end is

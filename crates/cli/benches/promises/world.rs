@@ -26,6 +26,8 @@ use crate::model::{ANSWERS, Model};
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Files of the repository: enough to be one, few enough that making it is not what takes long.
 const FILES: usize = 200;
+/// The built-in model, and the provider of that name.
+pub(crate) const REHEARSAL: &str = "rehearsal";
 
 /// Everything that is measured in this process.
 pub(crate) struct World {
@@ -91,7 +93,8 @@ impl World {
 
     /// A follow-up.
     pub(crate) async fn prompt(&self, session: SessionId) -> anyhow::Result<PromptAccepted> {
-        let text = "Look again.".to_owned();
+        // A script for the rehearsal model; other models read it as any text.
+        let text = "@@ say Nothing to change. @@END".to_owned();
         let request = SendPrompt { request: RequestId::new(), text, delivery: Delivery::Queue };
         Ok(self.hangar.send_prompt(&self.user, session, request).await?)
     }
@@ -104,16 +107,16 @@ impl World {
     }
 }
 
-/// Reads until an event fits.
+/// Reads until an event fits, and gives its number.
 pub(crate) async fn until(
     events: &mut Subscription,
     fits: impl Fn(&Event) -> bool,
-) -> anyhow::Result<Event> {
+) -> anyhow::Result<u64> {
     let reading = async {
         loop {
             match events.next().await?.context("the session's events ended")? {
                 Update::Event(envelope) if fits(&envelope.event) => {
-                    return Ok(envelope.event.clone());
+                    return Ok(envelope.sequence);
                 }
                 Update::Lagged { after } => anyhow::bail!("too slow after event {after}"),
                 _ => {}
@@ -128,10 +131,11 @@ pub(crate) fn finished(event: &Event) -> bool {
     matches!(event, Event::PromptFinished { .. })
 }
 
-/// A model of ours, by the route of a real provider.
+/// The rehearsal model by its own route, a model of ours by the route of a real provider.
 fn choice(name: &str) -> ModelChoice {
+    let provider = if name == REHEARSAL { REHEARSAL } else { "anthropic" };
     ModelChoice {
-        provider: "anthropic".to_owned(),
+        provider: provider.to_owned(),
         name: name.to_owned(),
         dialect: Dialect::Anthropic,
     }
