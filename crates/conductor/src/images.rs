@@ -136,6 +136,8 @@ async fn run_build(
         image: image.id,
         layers: Vec::new(),
         base: Base::Host,
+        isolation: shared.backend.isolation(),
+        environment: Vec::new(),
         limits: shared.settings.limits,
         upper_from: None,
         mirror: Some(mirror(shared, repository)?),

@@ -13,6 +13,9 @@ pub const TOOLKIT: &str = "/opt/hangar";
 pub const RUN: &str = "/run/hangar";
 /// The gateway's socket inside [`RUN`].
 pub const GATEWAY_SOCKET: &str = "/run/hangar/gateway.sock";
+/// The certificates programs in the sandbox trust, beside the socket: the system's, the operator's
+/// and Hangar's own, in PEM.
+pub const TRUST_BUNDLE: &str = "/run/hangar/trust.pem";
 /// Read-only objects of the repository on the host, to clone from without copying.
 pub const MIRROR: &str = "/mirror";
 /// Where agentd relays HTTP from the loopback interface to the gateway's socket.

@@ -16,11 +16,14 @@ pub mod event;
 pub mod id;
 pub mod layout;
 pub mod limits;
+pub mod network;
 pub mod problem;
 pub mod refusal;
 pub mod repository;
 pub mod sandbox;
+pub mod secret;
 pub mod session;
+pub mod settings;
 pub mod time;
 
 pub use event::{Envelope, Event};

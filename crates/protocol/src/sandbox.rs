@@ -19,6 +19,9 @@ pub enum Isolation {
 }
 
 impl Isolation {
+    /// Every wall a sandbox can really have, from weakest to strongest.
+    pub const LEVELS: [Self; 3] = [Self::Namespaces, Self::Gvisor, Self::Microvm];
+
     /// The word as people and configuration files write it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -27,6 +30,26 @@ impl Isolation {
             Self::Gvisor => "gvisor",
             Self::Microvm => "microvm",
         }
+    }
+}
+
+impl std::fmt::Display for Isolation {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// A text that names no isolation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no isolation: write `namespaces`, `gvisor` or `microvm`")]
+pub struct ParseIsolationError(String);
+
+impl std::str::FromStr for Isolation {
+    type Err = ParseIsolationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = Self::LEVELS.into_iter().find(|level| level.as_str() == text);
+        named.ok_or_else(|| ParseIsolationError(text.to_owned()))
     }
 }
 
@@ -55,6 +78,71 @@ pub struct Limits {
     pub disk_bytes: u64,
     /// Seconds from start to forced stop.
     pub run_seconds: u64,
+    /// Bits per second that may leave through the gateway.
+    pub egress_bits_per_second: u64,
+}
+
+/// One of the [`Limits`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitName {
+    /// Memory, in bytes.
+    Memory,
+    /// Processor time, in thousandths of a core.
+    Cpu,
+    /// Processes and threads.
+    Pids,
+    /// What may be written, in bytes.
+    Disk,
+    /// Time from start to forced stop, in seconds.
+    RunTime,
+    /// What may leave through the gateway, in bits per second.
+    Egress,
+}
+
+impl LimitName {
+    /// The word as people and [`LimitReport::limit`] write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Pids => "pids",
+            Self::Disk => "disk",
+            Self::RunTime => "run_time",
+            Self::Egress => "egress",
+        }
+    }
+}
+
+/// Limits somebody asks for; what is missing is left to those above: the repository, the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitRequest {
+    /// Bytes of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_millicores: Option<u32>,
+    /// Processes and threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+    /// Bytes that may be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// Seconds from start to forced stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_seconds: Option<u64>,
+    /// Bits per second that may leave through the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress_bits_per_second: Option<u64>,
+}
+
+impl LimitRequest {
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for Limits {
@@ -65,6 +153,7 @@ impl Default for Limits {
             pids: 512,
             disk_bytes: 10 << 30,
             run_seconds: 4 * 3600,
+            egress_bits_per_second: 1_000_000_000,
         }
     }
 }
@@ -88,7 +177,7 @@ pub enum Enforcement {
 /// One limit and whether it holds; shown by `hangar doctor` and on every session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitReport {
-    /// `memory`, `cpu`, `pids`, `disk` or `run_time`.
+    /// `memory`, `cpu`, `pids`, `disk`, `run_time` or `egress` ([`LimitName::as_str`]).
     pub limit: String,
     /// Whether it holds.
     #[serde(flatten)]

@@ -34,6 +34,10 @@ pub struct Spec {
     pub layers: Vec<PathBuf>,
     /// What lies beneath the layers.
     pub base: Base,
+    /// The wall around it. A backend that cannot give this one refuses; it never gives a weaker one.
+    pub isolation: Isolation,
+    /// Variables of PID 1's environment besides the backend's own: never a secret's value.
+    pub environment: Vec<(String, String)>,
     /// What it may use.
     pub limits: Limits,
     /// An ended sandbox whose files are taken over: it keeps none and can only be discarded. Where
@@ -49,11 +53,13 @@ pub struct Spec {
 }
 
 /// What lies beneath a sandbox's layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Base {
     /// The host's own `/usr`, read-only, with a generated `/etc` that holds nothing private.
     #[default]
     Host,
+    /// The unpacked layers of an OCI image, the topmost first; nothing of the host beneath them.
+    Layers(Vec<PathBuf>),
 }
 
 /// One sandbox as a backend sees it.

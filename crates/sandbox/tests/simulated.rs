@@ -8,7 +8,7 @@ use protocol::agentd::{
     CancelPrompt, CommitRequest, DeliverPrompt, Ending, ExecRequest, PtyRequest, PtySize,
     PushRequest, Report, ReportLine, SyncRequest,
 };
-use protocol::sandbox::{Limits, StartPath};
+use protocol::sandbox::{Isolation, Limits, StartPath};
 use protocol::session::Author;
 use protocol::{ImageId, PromptId, SandboxId, SessionId, UserId};
 use sandbox::agentd::{Client, OutputEvent};
@@ -22,6 +22,8 @@ fn spec() -> Spec {
         image: ImageId::new(),
         layers: Vec::new(),
         base: Base::Host,
+        isolation: Isolation::Simulated,
+        environment: Vec::new(),
         limits: Limits::default(),
         upper_from: None,
         mirror: None,

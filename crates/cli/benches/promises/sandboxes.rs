@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use protocol::agentd::ExecRequest;
-use protocol::sandbox::{Limits, StartPath};
+use protocol::sandbox::{Isolation, Limits, StartPath};
 use protocol::{ImageId, SandboxId};
 use sandbox::agentd::Client;
 use sandbox::{Backend as _, Base, Spec};
@@ -69,6 +69,8 @@ fn spec(world: &World, image: ImageId, layer: PathBuf) -> Spec {
         image,
         layers: vec![layer],
         base: Base::Host,
+        isolation: Isolation::Namespaces,
+        environment: Vec::new(),
         limits: Limits::default(),
         upper_from: None,
         mirror: None,

@@ -81,6 +81,8 @@ async fn spec(
         image,
         layers,
         base: Base::Host,
+        isolation: shared.backend.isolation(),
+        environment: Vec::new(),
         limits: shared.settings.limits,
         upper_from: continues,
         mirror: Some(crate::images::mirror(shared, repository)?),

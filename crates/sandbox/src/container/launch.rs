@@ -97,9 +97,11 @@ impl Container {
             let by = "RLIMIT_NPROC in its user namespace".to_owned();
             *enforcement = Enforcement::Enforced { by };
         }
-        let Base::Host = spec.base;
         let mut lower = spec.layers.clone();
-        lower.push(self.skeleton.clone());
+        match &spec.base {
+            Base::Host => lower.push(self.skeleton.clone()),
+            Base::Layers(base) => lower.extend(base.iter().cloned()),
+        }
         let mut config = (*self.config).clone();
         config.init = program;
         let parts = Parts {

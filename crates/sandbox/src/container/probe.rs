@@ -18,6 +18,8 @@ pub(super) async fn probe(container: &Container) -> Probe {
         image: ImageId::new(),
         layers: Vec::new(),
         base: Base::Host,
+        isolation: Isolation::Namespaces,
+        environment: Vec::new(),
         limits: Limits::default(),
         upper_from: None,
         mirror: None,

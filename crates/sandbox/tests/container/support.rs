@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use protocol::agentd::ExecRequest;
-use protocol::sandbox::{Limits, StartPath};
+use protocol::sandbox::{Isolation, Limits, StartPath};
 use protocol::{ImageId, SandboxId};
 use sandbox::agentd::{Client, Output};
 use sandbox::conformance::Subject;
@@ -49,6 +49,8 @@ impl House {
             image: ImageId::new(),
             layers: Vec::new(),
             base: Base::Host,
+            isolation: Isolation::Namespaces,
+            environment: Vec::new(),
             limits: Limits { memory_bytes: 256 << 20, pids: 100, ..Limits::default() },
             upper_from: None,
             mirror: None,
