@@ -12,6 +12,7 @@ use protocol::client::{
 };
 use protocol::repository::{Image, Repository, RepositoryName};
 use protocol::session::{Author, SessionSummary, SessionView};
+use protocol::settings::RepositorySettings;
 use protocol::{Envelope, PromptId, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,17 @@ pub trait Door: std::fmt::Debug + Send + Sync + 'static {
     ) -> Answer<Registered>;
     async fn repositories(&self, user: &Author) -> Answer<Vec<Repository>>;
     async fn repository(&self, user: &Author, name: &RepositoryName) -> Answer<Repository>;
+    async fn repository_settings(
+        &self,
+        user: &Author,
+        name: &RepositoryName,
+    ) -> Answer<RepositorySettings>;
+    async fn put_repository_settings(
+        &self,
+        user: &Author,
+        name: &RepositoryName,
+        settings: RepositorySettings,
+    ) -> Answer<RepositorySettings>;
     async fn build_image(&self, user: &Author, name: &RepositoryName) -> Answer<Image>;
     async fn pull_requests(
         &self,
@@ -137,6 +149,23 @@ impl Door for Hangar {
 
     async fn repository(&self, user: &Author, name: &RepositoryName) -> Answer<Repository> {
         Hangar::repository(self, user, name).await
+    }
+
+    async fn repository_settings(
+        &self,
+        user: &Author,
+        name: &RepositoryName,
+    ) -> Answer<RepositorySettings> {
+        Hangar::repository_settings(self, user, name).await
+    }
+
+    async fn put_repository_settings(
+        &self,
+        user: &Author,
+        name: &RepositoryName,
+        settings: RepositorySettings,
+    ) -> Answer<RepositorySettings> {
+        Hangar::put_repository_settings(self, user, name, settings).await
     }
 
     async fn build_image(&self, user: &Author, name: &RepositoryName) -> Answer<Image> {

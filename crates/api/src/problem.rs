@@ -101,7 +101,11 @@ impl From<Error> for Failure {
 
 fn refused(refusal: &Refusal) -> Failure {
     let status = match refusal {
-        Refusal::EmptyPrompt | Refusal::PromptTooLong { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::EmptyPrompt
+        | Refusal::PromptTooLong { .. }
+        | Refusal::LimitTooHigh { .. }
+        | Refusal::LimitTooLow { .. }
+        | Refusal::WeakerIsolation { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::UnknownPrompt { .. } => StatusCode::NOT_FOUND,
         Refusal::NotTheAuthor { .. } => StatusCode::FORBIDDEN,
         _ => StatusCode::CONFLICT,

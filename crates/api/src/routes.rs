@@ -33,6 +33,10 @@ pub(crate) fn all() -> Router<Api> {
         .route("/v1/stream", get(crate::stream::open))
         .route("/v1/repositories", get(repositories::list).post(repositories::register))
         .route("/v1/repositories/{owner}/{name}", get(repositories::show))
+        .route(
+            "/v1/repositories/{owner}/{name}/settings",
+            get(repositories::settings).put(repositories::put_settings),
+        )
         .route("/v1/repositories/{owner}/{name}/image", post(repositories::build_image))
         .route("/v1/repositories/{owner}/{name}/pulls", get(repositories::pull_requests))
         .route("/v1/repositories/{owner}/{name}/pulls/{number}", get(repositories::pull_request))

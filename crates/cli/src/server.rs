@@ -12,7 +12,7 @@ use api::access::Access;
 use conductor::{Hangar, Parts, ServerSettings};
 use journal::{Index, Sqlite};
 use protocol::UserId;
-use protocol::sandbox::Limits;
+use protocol::sandbox::{Isolation, Limits};
 use protocol::session::{Author, ModelChoice};
 use rustix::fs::{FlockOperation, flock};
 use sandbox::Backend;
@@ -121,6 +121,8 @@ async fn parts(data: &Data, options: &Options<'_>) -> anyhow::Result<Parts> {
             default_model: options.model.clone().unwrap_or(models.default),
             toolkit,
             limits: Limits::default(),
+            maximum_limits: Limits::MOST,
+            isolation: Isolation::Namespaces,
         },
         journal: Arc::new(journal),
         index: Arc::new(index),

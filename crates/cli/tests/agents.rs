@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use cli::client::News;
 use protocol::client::{CreateSession, Delta, DeltaKind, PromptAccepted};
 use protocol::event::{ToolKind, ToolStatus};
+use protocol::sandbox::LimitRequest;
 use protocol::session::{Dialect, ModelChoice, Phase, PromptOutcome};
 use protocol::{Envelope, Event, PromptId, RequestId, SessionId};
 use support::{PATIENCE, Server};
@@ -61,6 +62,8 @@ impl Subject {
                 dialect,
             }),
             branch: None,
+            limits: LimitRequest::default(),
+            isolation: None,
         };
         let view = server.client().create(&request).await.expect("created");
         Self { server, session: view.summary.id, process, last: view.summary.last_sequence }

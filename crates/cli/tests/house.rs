@@ -29,6 +29,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["journal", "forge"]),
     ("rusqlite_migration", &["journal", "forge"]),
     ("agent-client-protocol", &["agent", "agentd"]),
+    ("aho-corasick", &["conductor"]),
+    ("chacha20poly1305", &["conductor"]),
     ("oci-spec", &["sandbox"]),
     ("pty-process", &["agentd"]),
     ("seccompiler", &["agentd", "sandbox"]),
@@ -41,7 +43,7 @@ const HOMES: &[(&str, &[&str])] = &[
 
 /// Everything the pure crates may use: no runtime, no database, no HTTP, no clock.
 const PURE: &[(&str, &[&str])] = &[
-    ("protocol", &["serde", "serde_json", "thiserror", "uuid"]),
+    ("protocol", &["ipnet", "serde", "serde_json", "thiserror", "uuid", "zeroize"]),
     ("session", &["protocol", "serde", "serde_json", "thiserror"]),
 ];
 

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use protocol::client::CreateSession;
 use protocol::repository::RepositoryName;
+use protocol::sandbox::LimitRequest;
 use protocol::session::{Dialect, ModelChoice};
 use protocol::{Envelope, Event, RequestId, SessionId};
 use support::{Server, git};
@@ -58,6 +59,8 @@ async fn rehearse(server: &Server, repository: &RepositoryName, commands: &[Stri
             dialect: Dialect::Anthropic,
         }),
         branch: None,
+        limits: LimitRequest::default(),
+        isolation: None,
     };
     server.client().create(&request).await.expect("created").summary.id
 }

@@ -6,7 +6,7 @@ use cli::watch::Watch;
 use protocol::client::{Delta, DeltaKind};
 use protocol::event::{PlanStep, ToolKind, ToolStatus};
 use protocol::sandbox::{
-    Enforcement, Isolation, LimitReport, Limits, SandboxDescription, StartPath,
+    Enforcement, Isolation, LimitReport, LimitRequest, Limits, SandboxDescription, StartPath,
 };
 use protocol::session::{
     Actor, Author, Delivery, Dialect, DiffStat, FileChange, FileChangeKind, ModelChoice, Phase,
@@ -80,6 +80,8 @@ fn created() -> Event {
         base_branch: "main".to_owned(),
         base_commit: COMMIT.to_owned(),
         branch: "hangar/01010101-fix-the-failing-test".to_owned(),
+        limits: LimitRequest::default(),
+        isolation: None,
     }
 }
 
@@ -99,6 +101,7 @@ fn sandbox_started() -> Event {
     let report = |limit: &str, enforcement| LimitReport { limit: limit.to_owned(), enforcement };
     Event::SandboxStarted {
         description: SandboxDescription {
+            plain_secrets: Vec::new(),
             id: SANDBOX,
             image: ImageId::from_bytes([7; 16]),
             isolation: Isolation::Namespaces,

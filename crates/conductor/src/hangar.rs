@@ -84,7 +84,9 @@ impl Hangar {
             agents: self.shared.agents(),
             default_model: settings.default_model.clone(),
             default_agent: settings.default_agent.clone(),
-            isolation: self.shared.backend.isolation(),
+            isolation: settings.isolation,
+            limits: settings.limits,
+            maximum_limits: settings.maximum_limits,
         }
     }
 

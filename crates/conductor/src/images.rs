@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use gateway::Binding;
+use gateway::{Binding, Egress};
 use protocol::agentd::SyncRequest;
 use protocol::repository::{Image, ImageState, RepositoryName};
 use protocol::sandbox::StartPath;
 use protocol::{ImageId, SandboxId, SessionId};
 use sandbox::{Base, Spec};
 
+use crate::effective::Asked;
 use crate::error::BoxError;
 use crate::shared::{Shared, elapsed_milliseconds, remote};
 use crate::{Error, clock};
@@ -131,14 +132,15 @@ async fn run_build(
     let failed = |doing: &str, error: BoxError| {
         Error::failed(format!("{doing} for the image of {repository}"), error)
     };
+    let effective = shared.effective(repository, &image.commit, Asked::default()).await?;
     let spec = Spec {
         id: sandbox,
         image: image.id,
         layers: Vec::new(),
         base: Base::Host,
-        isolation: shared.backend.isolation(),
+        isolation: effective.isolation,
         environment: Vec::new(),
-        limits: shared.settings.limits,
+        limits: effective.limits,
         upper_from: None,
         mirror: Some(mirror(shared, repository)?),
         toolkit: shared.settings.toolkit.clone(),
@@ -203,5 +205,6 @@ fn build_binding(repository: &RepositoryName, image: ImageId) -> Binding {
         session: SessionId::from_bytes(*image.as_bytes()),
         repository: repository.clone(),
         push_prefix: "refs/none".to_owned(),
+        egress: Egress::default(),
     }
 }

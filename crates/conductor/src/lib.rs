@@ -13,6 +13,7 @@
 
 mod clock;
 mod directory;
+pub mod effective;
 mod error;
 mod follow;
 mod hangar;
@@ -22,6 +23,7 @@ mod open_sessions;
 mod perform;
 mod recover;
 mod repositories;
+mod repository_settings;
 mod sessions;
 pub mod settings;
 mod shared;

@@ -72,7 +72,7 @@ fn command(sandbox: SandboxId, observation: &Observation) -> Option<Command> {
 /// What was asked for, as short as it can be said; the reason says the rest.
 fn asked_for(denial: &Denial) -> String {
     match denial {
-        Denial::Host { host } | Denial::GitHost { host } => host.clone(),
+        Denial::Host { host, .. } | Denial::GitHost { host } => host.clone(),
         Denial::GitRepository { asked, .. } => asked.to_string(),
         Denial::GitReference { reference, .. } | Denial::GitDeletion { reference } => {
             reference.clone()

@@ -9,6 +9,7 @@ use session::{Command, Create};
 use tokio::sync::oneshot;
 
 use crate::directory::Directory;
+use crate::effective::{self, Asked};
 use crate::subscription::Subscription;
 use crate::task::{Handle, Message};
 use crate::{Error, Hangar, wording};
@@ -33,6 +34,9 @@ impl Hangar {
         let model = request.model.unwrap_or_else(|| shared.settings.default_model.clone());
         let base_branch = request.branch.unwrap_or(repository.default_branch);
         let base_commit = shared.resolve(&request.repository, &base_branch).await?;
+        let asked = Asked { limits: request.limits, isolation: request.isolation };
+        let without = shared.effective(&request.repository, &base_commit, Asked::default()).await?;
+        effective::check(&shared.settings, &without, asked)?;
         if let Some(prompt) = &request.prompt {
             check_prompt(prompt)?;
         }
@@ -49,6 +53,8 @@ impl Hangar {
                 base_branch,
                 base_commit,
                 branch,
+                limits: asked.limits,
+                isolation: asked.isolation,
             }))
             .await;
         match created {

@@ -8,7 +8,7 @@ use gateway::Gateway;
 use journal::{Index, Journal};
 use protocol::SandboxId;
 use protocol::repository::RepositoryName;
-use protocol::sandbox::Limits;
+use protocol::sandbox::{Isolation, Limits};
 use protocol::session::{Author, ModelChoice, SessionSummary};
 use sandbox::Backend;
 use sandbox::agentd::Client;
@@ -29,8 +29,12 @@ pub struct ServerSettings {
     pub default_model: ModelChoice,
     /// Seen read-only at `/opt/hangar` in every sandbox.
     pub toolkit: PathBuf,
-    /// What a sandbox may use.
+    /// What a sandbox may use when nobody asks for anything else.
     pub limits: Limits,
+    /// What a sandbox may use at most, whoever asks.
+    pub maximum_limits: Limits,
+    /// The wall around sandboxes when nobody asks for another.
+    pub isolation: Isolation,
 }
 
 /// Bytes of `hangar.toml` at most.

@@ -77,7 +77,15 @@ fn printable(text: &str) -> String {
 }
 
 /// What an agent is told about where it is.
-pub(crate) fn instructions(repository: &str, branch: &str, test: Option<&str>) -> String {
+///
+/// `blocked_commands` are a hint: a model may overlook them, and a program that it starts never
+/// hears of them.
+pub(crate) fn instructions(
+    repository: &str,
+    branch: &str,
+    test: Option<&str>,
+    blocked_commands: &[String],
+) -> String {
     let mut text = format!(
         "You work in a Hangar sandbox on the repository {repository}, checked out at /workspace on \
          the branch {branch}. Change the files there. When you are done, Hangar commits everything \
@@ -87,6 +95,12 @@ pub(crate) fn instructions(repository: &str, branch: &str, test: Option<&str>) -
     );
     if let Some(test) = test {
         text = text + "To check your work, run: " + test + "\n";
+    }
+    if !blocked_commands.is_empty() {
+        text.push_str("blocked_commands: do not run these, in any spelling:\n");
+        for command in blocked_commands {
+            text = text + "- " + &printable(command) + "\n";
+        }
     }
     text
 }
@@ -102,6 +116,17 @@ mod tests {
         assert_eq!(branch(session, "修复"), "hangar/07070707");
         assert_eq!(branch(session, "..//~^:?*[\\"), "hangar/07070707");
         assert!(branch(session, &"x".repeat(500)).len() < 60);
+    }
+
+    #[test]
+    fn an_agent_is_told_what_not_to_run() {
+        let blocked = ["git push".to_owned(), "terraform apply".to_owned()];
+        let text = instructions("local/x", "hangar/1", Some("make check"), &blocked);
+        let end = "To check your work, run: make check\n\
+                   blocked_commands: do not run these, in any spelling:\n\
+                   - git push\n- terraform apply\n";
+        assert!(text.ends_with(end), "{text}");
+        assert!(!instructions("local/x", "hangar/1", None, &[]).contains("blocked_commands"));
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Account {
     pub(crate) fn denied(&mut self, denial: &Denial) -> u64 {
         self.denial = Some(denial.clone());
         let key = match denial {
-            Denial::Host { host } => host,
+            Denial::Host { host, .. } => host,
             other => other.code(),
         };
         let advice = self.slot.note_denial(key, Instant::now());

@@ -3,16 +3,18 @@
 use http::StatusCode;
 use protocol::repository::RepositoryName;
 
-use crate::ProviderName;
+use crate::{ProviderName, Why};
 
 /// A request that was understood and is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// A proxy request: CONNECT, or a target with another host.
-    #[error("{host} cannot be reached from this sandbox: it has no way to other hosts")]
+    #[error("{host} cannot be reached from this sandbox: {why}")]
     Host {
         /// Host and port as asked for.
         host: String,
+        /// What stands against it.
+        why: Why,
     },
     /// A path the gateway does not serve.
     #[error("the gateway serves no {path}")]
@@ -106,7 +108,7 @@ impl Denial {
     /// The stable word for programs and audit lines.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Host { .. } => "host",
+            Self::Host { why, .. } => why.code(),
             Self::UnknownRoute { .. } => "unknown_route",
             Self::Unbound => "unbound",
             Self::UnknownProvider { .. } => "unknown_provider",
@@ -128,9 +130,7 @@ impl Denial {
     /// What to try instead.
     pub fn hint(&self) -> String {
         match self {
-            Self::Host { .. } => "work with what the image holds; what a build needs is installed \
-                when the image is built, by the commands in hangar.toml"
-                .to_owned(),
+            Self::Host { why, .. } => why.hint().to_owned(),
             Self::UnknownRoute { .. } => {
                 "there are /model/<provider>/… and /git/local/<owner>/<name>.git".to_owned()
             }
@@ -175,6 +175,7 @@ impl Denial {
     /// The HTTP status of the answer.
     pub const fn status(&self) -> StatusCode {
         match self {
+            Self::Host { why, .. } => why.status(),
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyStalled => StatusCode::REQUEST_TIMEOUT,
             Self::UnreadableHead => StatusCode::BAD_REQUEST,

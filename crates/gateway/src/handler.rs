@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::json;
 
@@ -17,7 +17,12 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let binding = slot.binding();
-    let head = Head { method: request.method(), uri: request.uri() };
+    let head = Head {
+        method: request.method(),
+        uri: request.uri(),
+        headers: request.headers(),
+        version: request.version(),
+    };
     let mut account = Account::open(
         Arc::clone(&shared),
         Arc::clone(&slot),
@@ -45,6 +50,11 @@ pub(crate) async fn handle(
         // `decide` allows no git request without a binding.
         (Verdict::Allowed(Route::Git(_)), None) => {
             deny(&shared, account, &Denial::Unbound, form).await
+        }
+        (Verdict::Allowed(Route::Host(target)), _) => {
+            let reason = format!("this gateway cannot carry requests for {} yet", target.host);
+            account.failed(reason.clone());
+            account.answer(StatusCode::NOT_IMPLEMENTED, HeaderMap::new(), full_body(reason))
         }
     }
 }

@@ -23,6 +23,7 @@ mod body;
 mod config;
 mod denial;
 mod denials;
+mod egress;
 mod git;
 mod handler;
 mod headers;
@@ -35,6 +36,7 @@ mod server;
 pub use body::{Body, BoxError, empty_body, full_body};
 pub use config::{Config, Limits, Provider, Providers};
 pub use denial::Denial;
+pub use egress::{Credential, Egress, Target, Way, Why};
 pub use git::{GitUpstream, Service};
 pub use observation::{Observation, Observed, Observer, Outcome, Usage};
 pub use route::{

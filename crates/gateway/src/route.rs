@@ -2,16 +2,17 @@
 
 use std::fmt;
 
-use http::{Method, Uri};
+use http::{HeaderMap, Method, Uri, Version};
 use protocol::repository::RepositoryName;
 use protocol::{SessionId, layout};
 use serde::Serialize;
 
+use crate::egress::{self, Egress, Target};
 use crate::git::Service;
 use crate::{Denial, Providers};
 
 /// What a sandbox works on, given when a session claims it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Binding {
     /// The session.
     pub session: SessionId,
@@ -20,6 +21,8 @@ pub struct Binding {
     /// Refs it may push: this name itself and names that go on with `-` or `/`,
     /// such as `refs/heads/hangar/1a2b3c4d`.
     pub push_prefix: String,
+    /// Which other hosts it may reach, and with what.
+    pub egress: Egress,
 }
 
 /// A model provider.
@@ -141,6 +144,8 @@ pub enum Route {
     Model(ModelRoute),
     /// To the forge.
     Git(GitRoute),
+    /// To another host, if its name leads to a good address.
+    Host(Box<Target>),
 }
 
 /// The decision about one request.
@@ -159,6 +164,10 @@ pub struct Head<'a> {
     pub method: &'a Method,
     /// Its target, in whatever form it was sent.
     pub uri: &'a Uri,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// Of HTTP.
+    pub version: Version,
 }
 
 impl Head<'_> {
@@ -173,8 +182,7 @@ impl Head<'_> {
         if own && self.method != Method::CONNECT {
             return None;
         }
-        // Without user and password: they may be credentials and would reach the audit file.
-        Some(authority.as_str().rsplit('@').next().unwrap_or_default().to_owned())
+        Some(egress::spelled(self.uri))
     }
 }
 
@@ -195,8 +203,9 @@ fn route(
     binding: Option<&Binding>,
     providers: &Providers,
 ) -> Result<Route, Denial> {
-    if let Some(host) = head.foreign_host() {
-        return Err(Denial::Host { host });
+    if head.foreign_host().is_some() {
+        let egress = binding.map(|binding| &binding.egress);
+        return egress::decide(head, egress).map(|target| Route::Host(Box::new(target)));
     }
     // Compared as sent: an encoded or doubled slash matches no route and is denied.
     let path = head.uri.path();

@@ -26,7 +26,7 @@ use crate::git::GitUpstream;
 use crate::handler::handle;
 use crate::model::Clients;
 use crate::rehearsal::Rehearsal;
-use crate::{Binding, Config, Denial, Limits, Observer, Providers};
+use crate::{Binding, Config, Denial, Egress, Limits, Observer, Providers};
 
 /// What can go wrong while a gateway is set up. Requests never fail with these.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,9 @@ pub enum Error {
     /// A binding for a sandbox that was not opened, or was closed.
     #[error("sandbox {0} is not open in the gateway: open its socket first")]
     NotOpen(SandboxId),
+    /// Something about a sandbox that no session has claimed.
+    #[error("sandbox {0} belongs to no session: bind it first")]
+    NotBound(SandboxId),
     /// A second session for the same sandbox.
     #[error("sandbox {sandbox} belongs to session {bound} and cannot be given to {asked}")]
     BoundToAnother {
@@ -219,6 +222,16 @@ impl Gateway {
                 Ok(())
             }
         }
+    }
+
+    /// Changes what a bound sandbox may reach besides models and its repository, from now on.
+    pub fn set_egress(&self, sandbox: SandboxId, egress: Egress) -> Result<(), Error> {
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let door = doors.get(&sandbox).ok_or(Error::NotOpen(sandbox))?;
+        let mut place = door.slot.binding.write().unwrap_or_else(PoisonError::into_inner);
+        let bound = place.as_ref().ok_or(Error::NotBound(sandbox))?;
+        *place = Some(Arc::new(Binding { egress, ..Binding::clone(bound) }));
+        Ok(())
     }
 
     /// Ends a sandbox's connections at once and removes its socket. Closing twice does nothing.

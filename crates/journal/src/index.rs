@@ -1,10 +1,12 @@
-//! What lists are made of: repositories, images, session summaries, people and settings.
+//! What lists are made of: repositories with their settings, images, session summaries and people.
 //!
 //! One database, `index.db`, on one thread. Holding it open is what makes a second server on the
 //! same data directory fail at start. What it says about sessions is a copy that can be made again
 //! from the journal, so a summary is not synced to disk before it is answered; all else is.
 
+mod repository_settings;
 mod rows;
+mod secrets;
 mod sessions;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use crate::Error;
 use crate::database::{self, Worker, check_version};
 use rows::{SCHEMA, decode, encode, image_state, repository};
 
+pub use secrets::SecretRow;
 pub use sessions::Order;
 
 /// The index database.

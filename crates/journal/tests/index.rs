@@ -1,9 +1,12 @@
 //! The index keeps what lists are made of, and pages through it.
 
-use journal::index::Order;
+use journal::index::{Order, SecretRow};
 use journal::{Error, Index};
 use protocol::repository::{Image, ImageState, Repository, RepositoryName};
+use protocol::sandbox::{Isolation, LimitRequest};
+use protocol::secret::{SecretDelivery, SecretDescription, SecretPhase};
 use protocol::session::{Author, SessionStatus, SessionSummary};
+use protocol::settings::RepositorySettings;
 use protocol::{ImageId, SessionId, Timestamp, UserId};
 
 fn name(text: &str) -> RepositoryName {
@@ -119,6 +122,32 @@ async fn registering_again_keeps_the_image_and_the_date() {
 }
 
 #[tokio::test]
+async fn settings_of_a_repository_are_kept_whole() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("index.db");
+    let hangar = name("local/hangar");
+    let mut settings = RepositorySettings {
+        isolation: Some(Isolation::Gvisor),
+        limits: LimitRequest { pids: Some(64), ..LimitRequest::default() },
+        base: Some("registry.example.com/debian:12".to_owned()),
+        blocked_commands: vec!["git push".to_owned()],
+        ..RepositorySettings::default()
+    };
+    {
+        let index = Index::open(&path).expect("a new index");
+        index.put_repository(&repository("local/hangar")).await.expect("a repository");
+        assert_eq!(index.repository_settings(&hangar).await.expect("read"), None);
+        index.put_repository_settings(&hangar, &settings).await.expect("put");
+        settings.team = Some("web".to_owned());
+        index.put_repository_settings(&hangar, &settings).await.expect("put again");
+        let unknown = index.put_repository_settings(&name("local/none"), &settings).await;
+        assert!(unknown.is_err(), "settings of a repository that does not exist");
+    }
+    let index = Index::open(&path).expect("the same index");
+    assert_eq!(index.repository_settings(&hangar).await.expect("read"), Some(settings));
+}
+
+#[tokio::test]
 async fn a_late_summary_does_not_undo_a_newer_one() {
     let index = Index::memory().expect("an index");
     let old = summary(1, 2);
@@ -173,4 +202,42 @@ async fn a_foreign_cursor_is_refused() {
         assert!(matches!(refused, Err(Error::Cursor { .. })), "{cursor}");
     }
     assert!(index.sessions(Order::Updated, None, 10).await.expect("a page").next.is_none());
+}
+
+fn secret(scope: &str, text: &str, sealed: &[u8]) -> SecretRow {
+    let description = SecretDescription {
+        name: text.parse().expect("a name"),
+        scope: scope.parse().expect("a scope"),
+        phase: SecretPhase::Run,
+        delivery: SecretDelivery::Placeholder,
+        hosts: Vec::new(),
+        key: "k1".to_owned(),
+        updated_at: Timestamp(3),
+    };
+    SecretRow { description, sealed: sealed.to_vec() }
+}
+
+#[tokio::test]
+async fn secrets_are_told_apart_by_scope_phase_and_name() {
+    let index = Index::memory().expect("an index");
+    let rows = [
+        secret("repository:local/hangar", "TOKEN", b"1"),
+        secret("server", "OTHER", b"2"),
+        secret("server", "TOKEN", b"3"),
+    ];
+    for row in rows.iter().rev() {
+        index.put_secret(row.clone()).await.expect("kept");
+    }
+    assert_eq!(index.secrets().await.expect("listed"), rows);
+    index.put_secret(secret("server", "TOKEN", b"4")).await.expect("kept");
+    let SecretDescription { scope, phase, name, .. } = &rows[1].description;
+    index.remove_secret(scope, SecretPhase::Build, name).await.expect("nothing to do");
+    index.remove_secret(scope, *phase, name).await.expect("removed");
+    let left = index.secrets().await.expect("listed");
+    assert_eq!(left, [rows[0].clone(), secret("server", "TOKEN", b"4")]);
+    let all =
+        vec![secret("server", "TOKEN", b"5"), secret("repository:local/hangar", "TOKEN", b"6")];
+    index.put_secrets(all).await.expect("kept");
+    let left: Vec<_> = index.secrets().await.expect("listed");
+    assert!(left.iter().map(|row| row.sealed.as_slice()).eq([b"6", b"5"]), "{left:?}");
 }

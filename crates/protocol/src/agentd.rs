@@ -3,6 +3,7 @@
 //! | request | body | answer |
 //! |---|---|---|
 //! | `GET /v1/health` | | [`Health`] |
+//! | `PUT /v1/environment` | [`SetEnvironment`] | 204; what is started from now on has these variables |
 //! | `POST /v1/exec` | [`ExecRequest`] | frames, see [`frame`], ending in [`frame::EXIT`] |
 //! | `POST /v1/pty` with `Upgrade: hangar-frames` | [`PtyRequest`] in the query parameter `request` | 101, then frames both ways |
 //! | `GET /v1/files?path=` | | the bytes, or [`Listing`] for a directory |
@@ -31,6 +32,7 @@ use serde_json::Value;
 
 use crate::client::DeltaKind;
 use crate::event::{PlanStep, ToolKind, ToolStatus};
+use crate::secret::SecretValue;
 use crate::session::{Author, FileChange, ModelChoice};
 use crate::{PromptId, SessionId, ToolCallId};
 
@@ -57,6 +59,15 @@ pub struct Health {
     pub version: u32,
     /// The program's version.
     pub release: String,
+}
+
+/// Variables of everything that is started for the agent, in place of those set before.
+///
+/// They live in agentd's memory and in the environment of what it starts, in no file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetEnvironment {
+    /// Names and values; a command's own [`ExecRequest::environment`] goes over them.
+    pub variables: BTreeMap<String, SecretValue>,
 }
 
 /// A command to run, without the agent's knowledge, with the agent's rights.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Envelope;
 use crate::problem::Problem;
 use crate::repository::RepositoryName;
+use crate::sandbox::{Isolation, LimitRequest};
 use crate::session::{Author, Delivery, DiffStat, ModelChoice, PullRequestState};
 use crate::{PromptId, PullRequestId, RequestId, SessionId, Timestamp};
 
@@ -37,6 +38,12 @@ pub struct CreateSession {
     /// The branch to start from; the repository's default branch when missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
+    /// What its sandboxes may use, within the server's maximum; the repository's when missing.
+    #[serde(default, skip_serializing_if = "LimitRequest::is_empty")]
+    pub limits: LimitRequest,
+    /// A stronger wall than the repository's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
 }
 
 /// Body of `POST /v1/sessions/{session}/prompts`.
@@ -244,5 +251,16 @@ pub struct ServerDescription {
     /// The agent used when none is named.
     pub default_agent: String,
     /// The isolation sandboxes get.
-    pub isolation: crate::sandbox::Isolation,
+    pub isolation: Isolation,
+    /// What a sandbox may use when nobody asks for anything else.
+    #[serde(default)]
+    pub limits: crate::sandbox::Limits,
+    /// What a sandbox may use at most.
+    #[serde(default = "most")]
+    pub maximum_limits: crate::sandbox::Limits,
+}
+
+// What a server said before it said so.
+fn most() -> crate::sandbox::Limits {
+    crate::sandbox::Limits::MOST
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::repository::RepositoryName;
-use crate::sandbox::SandboxDescription;
+use crate::sandbox::{Consequence, Isolation, LimitName, LimitRequest, SandboxDescription};
 use crate::session::{
     Actor, Author, Delivery, FileChange, ModelChoice, Phase, PromptOutcome, PullRequestState,
     PullRequestSummary,
@@ -86,6 +86,12 @@ pub enum Event {
         base_commit: String,
         /// The branch it pushes to.
         branch: String,
+        /// What it asked for its sandboxes.
+        #[serde(default, skip_serializing_if = "LimitRequest::is_empty")]
+        limits: LimitRequest,
+        /// The wall it asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        isolation: Option<Isolation>,
     },
     /// A prompt was taken on: from here on it is never lost.
     PromptAccepted {
@@ -270,6 +276,19 @@ pub enum Event {
         /// Why not.
         reason: String,
     },
+    /// A sandbox wanted more than one of its limits gives.
+    LimitExceeded {
+        /// Which sandbox.
+        sandbox: SandboxId,
+        /// Which limit.
+        limit: LimitName,
+        /// What it used, in the limit's unit.
+        usage: u64,
+        /// What it may use, in the limit's unit.
+        maximum: u64,
+        /// What became of it.
+        consequence: Consequence,
+    },
     /// What a model request cost.
     ModelAnswered {
         /// For which prompt, if one runs.
@@ -380,6 +399,7 @@ pub const KINDS: &[&str] = &[
     "tool_call_finished",
     "notice",
     "denied",
+    "limit_exceeded",
     "model_answered",
     "committed",
     "nothing_to_commit",

@@ -11,6 +11,7 @@
 //! session and an older server never drops what a newer one recorded.
 
 pub mod agentd;
+pub mod amount;
 pub mod client;
 pub mod event;
 pub mod id;

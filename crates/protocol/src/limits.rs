@@ -10,3 +10,9 @@ pub const RECORDED_TEXT_BYTES: usize = 64 * 1024;
 pub const TITLE_BYTES: usize = 200;
 /// Events in one page of history.
 pub const PAGE_EVENTS: usize = 1000;
+/// Bytes of a secret's value.
+pub const SECRET_BYTES: usize = 64 * 1024;
+/// Secrets of one server.
+pub const SECRETS: usize = 2000;
+/// Bytes a secret must have to be found again in texts; shorter ones would be found everywhere.
+pub const REDACTED_BYTES: usize = 6;

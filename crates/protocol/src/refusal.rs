@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::PromptId;
+use crate::sandbox::{Isolation, LimitName};
 
 /// A command that was understood and is not carried out. Nothing was recorded or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -57,6 +58,42 @@ pub enum Refusal {
         /// The prompt that is being worked on.
         prompt: PromptId,
     },
+    /// More than the server gives anybody.
+    #[error(
+        "{limit}: {} were asked for and the maximum is {}; ask for less, or have the server's maximum raised",
+        limit.show(*asked), limit.show(*maximum)
+    )]
+    LimitTooHigh {
+        /// Of what.
+        limit: LimitName,
+        /// What was asked for, in the limit's unit.
+        asked: u64,
+        /// What there is at most.
+        maximum: u64,
+    },
+    /// Too little for a sandbox to start.
+    #[error(
+        "{limit}: {} were asked for and no sandbox works with less than {}; ask for more",
+        limit.show(*asked), limit.show(*minimum)
+    )]
+    LimitTooLow {
+        /// Of what.
+        limit: LimitName,
+        /// What was asked for, in the limit's unit.
+        asked: u64,
+        /// What there must be at least.
+        minimum: u64,
+    },
+    /// A weaker wall than the one decided above.
+    #[error(
+        "isolation {asked} is weaker than {least}, which sandboxes of this repository have: ask for {least} or a stronger one"
+    )]
+    WeakerIsolation {
+        /// What was asked for.
+        asked: Isolation,
+        /// The weakest one that may be asked for.
+        least: Isolation,
+    },
     /// The session's first event is missing: nothing but its creation can be recorded.
     #[error("the session has not been created yet")]
     NotCreated,
@@ -84,6 +121,9 @@ impl Refusal {
             Self::NothingToStop => "nothing_to_stop",
             Self::AlreadyStopping => "already_stopping",
             Self::Busy { .. } => "busy",
+            Self::LimitTooHigh { .. } => "limit_too_high",
+            Self::LimitTooLow { .. } => "limit_too_low",
+            Self::WeakerIsolation { .. } => "weaker_isolation",
             Self::NotCreated => "not_created",
             Self::AlreadyCreated => "already_created",
             Self::Stale { .. } => "stale",

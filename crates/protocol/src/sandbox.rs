@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::secret::SecretName;
 use crate::{ImageId, SandboxId};
 
 /// The wall around a sandbox, from weakest to strongest.
@@ -79,7 +80,12 @@ pub struct Limits {
     /// Seconds from start to forced stop.
     pub run_seconds: u64,
     /// Bits per second that may leave through the gateway.
+    #[serde(default = "gigabit")] // Sandboxes recorded before there was this limit.
     pub egress_bits_per_second: u64,
+}
+
+const fn gigabit() -> u64 {
+    1_000_000_000
 }
 
 /// One of the [`Limits`].
@@ -153,9 +159,19 @@ impl Default for Limits {
             pids: 512,
             disk_bytes: 10 << 30,
             run_seconds: 4 * 3600,
-            egress_bits_per_second: 1_000_000_000,
+            egress_bits_per_second: gigabit(),
         }
     }
+}
+
+/// What happens to a sandbox that wants more than a limit gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consequence {
+    /// It was stopped; its files are kept.
+    Ended,
+    /// It goes on with what the limit gives: slower, or with an error where it asked for more.
+    Throttled,
 }
 
 /// Whether this machine can hold a sandbox to one of its limits.
@@ -199,4 +215,8 @@ pub struct SandboxDescription {
     pub limits: Limits,
     /// Which of these the machine really holds it to.
     pub enforcement: Vec<LimitReport>,
+    /// Secrets whose values it holds as they are: code in it can read them and send them wherever
+    /// it may go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plain_secrets: Vec<SecretName>,
 }

@@ -1,9 +1,11 @@
-//! What is said about named secrets; their values never cross a boundary to clients.
+//! What is said about named secrets. A value goes towards the server and from it into a sandbox,
+//! never to a client.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
 
 use crate::Timestamp;
 use crate::network::HostPattern;
@@ -94,6 +96,40 @@ pub enum SecretScope {
     },
 }
 
+/// A text that names no scope.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no scope: write `server`, `team:NAME` or `repository:OWNER/NAME`")]
+pub struct ParseSecretScopeError(String);
+
+impl FromStr for SecretScope {
+    type Err = ParseSecretScopeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || ParseSecretScopeError(text.to_owned());
+        match text.split_once(':') {
+            None if text == "server" => Ok(Self::Server),
+            // The letters of a repository's owner, so that it is safe wherever it is written.
+            Some(("team", team)) if RepositoryName::new(team, "x").is_ok() => {
+                Ok(Self::Team { team: team.to_owned() })
+            }
+            Some(("repository", name)) => {
+                name.parse().map(|repository| Self::Repository { repository }).map_err(|_| wrong())
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for SecretScope {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server => formatter.write_str("server"),
+            Self::Team { team } => write!(formatter, "team:{team}"),
+            Self::Repository { repository } => write!(formatter, "repository:{repository}"),
+        }
+    }
+}
+
 /// When a sandbox may use a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,6 +138,36 @@ pub enum SecretPhase {
     Build,
     /// In sessions.
     Run,
+}
+
+impl SecretPhase {
+    /// The word as people write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Run => "run",
+        }
+    }
+}
+
+impl fmt::Display for SecretPhase {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// A text that names no phase.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no phase: write `build` or `run`")]
+pub struct ParseSecretPhaseError(String);
+
+impl FromStr for SecretPhase {
+    type Err = ParseSecretPhaseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = [Self::Build, Self::Run].into_iter().find(|phase| phase.as_str() == text);
+        named.ok_or_else(|| ParseSecretPhaseError(text.to_owned()))
+    }
 }
 
 /// How a sandbox gets a secret.
@@ -134,6 +200,77 @@ pub struct SecretDescription {
     pub updated_at: Timestamp,
 }
 
+/// A value on its way: shown by no formatter, and overwritten in memory when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretValue(Zeroizing<String>);
+
+impl SecretValue {
+    /// Takes a value over.
+    pub fn new(value: String) -> Self {
+        Self(Zeroizing::new(value))
+    }
+
+    /// The value, for the place that uses it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[secret]")
+    }
+}
+
+impl Serialize for SecretValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.expose())
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
+    }
+}
+
+/// Body of `PUT /v1/secrets/{phase}/{name}?scope=…`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PutSecret {
+    /// Its value, at most [`crate::limits::SECRET_BYTES`]; never given back.
+    pub value: SecretValue,
+    /// How sandboxes get it.
+    #[serde(default)]
+    pub delivery: SecretDelivery,
+    /// Hosts to which its placeholder is swapped for the value; at least one, unless it is plain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostPattern>,
+}
+
+/// Answer to [`PutSecret`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretStored {
+    /// What was stored.
+    #[serde(flatten)]
+    pub secret: SecretDescription,
+    /// What its owner should know, in whole sentences.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// Answer of `POST /v1/secrets/rotate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretsRotated {
+    /// The key everything is encrypted with now.
+    pub key: String,
+    /// How many secrets were encrypted again.
+    pub secrets: usize,
+    /// Those that were left as they are, because the key they need is missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<SecretDescription>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,5 +281,23 @@ mod tests {
         for bad in ["", "npm", "1A", "_A", "A-B", "A B", "PATH", "LD_PRELOAD", "HANGAR_X", "A=B"] {
             assert!(bad.parse::<SecretName>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn scopes_are_read_as_they_are_written() {
+        for good in ["server", "team:shop", "repository:local/site"] {
+            let scope: SecretScope = good.parse().expect(good);
+            assert_eq!(scope.to_string(), good);
+        }
+        for bad in ["", "Server", "team:", "team:a b", "repository:x", "user:x"] {
+            assert!(bad.parse::<SecretScope>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_shown_by_no_formatter() {
+        let body: PutSecret = serde_json::from_str(r#"{"value":"hunter2"}"#).expect("a body");
+        assert_eq!(body.value.expose(), "hunter2");
+        assert!(!format!("{body:?} {body:#?}").contains("hunter2"));
     }
 }

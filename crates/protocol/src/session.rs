@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::repository::RepositoryName;
-use crate::sandbox::SandboxDescription;
+use crate::sandbox::{Isolation, LimitRequest, SandboxDescription};
 use crate::{PromptId, PullRequestId, SessionId, Timestamp, UserId};
 
 /// A person, as written on prompts and commits at the time; a later change of name changes nothing.
@@ -285,6 +285,12 @@ pub struct SessionView {
     pub base_commit: String,
     /// The branch it pushes to.
     pub branch: String,
+    /// What it asked for its sandboxes; what they have is in [`Self::sandbox`].
+    #[serde(default, skip_serializing_if = "LimitRequest::is_empty")]
+    pub limits: LimitRequest,
+    /// The wall it asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
     /// Every prompt, oldest first; the waiting ones in the order in which they will run.
     pub prompts: Vec<Prompt>,
     /// The sandbox, while there is one.

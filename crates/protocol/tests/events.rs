@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use protocol::event::{Envelope, KINDS, PlanStep, ToolKind, ToolStatus};
 use protocol::sandbox::{
-    Enforcement, Isolation, LimitReport, Limits, SandboxDescription, StartPath,
+    Consequence, Enforcement, Isolation, LimitName, LimitReport, LimitRequest, Limits,
+    SandboxDescription, StartPath,
 };
 use protocol::session::{
     Actor, Author, Delivery, Dialect, DiffStat, FileChange, FileChangeKind, ModelChoice, Phase,
@@ -51,6 +52,8 @@ fn of_session() -> Vec<Event> {
             base_branch: "main".to_owned(),
             base_commit: "c0ffee".to_owned(),
             branch: "hangar/x".to_owned(),
+            limits: LimitRequest { pids: Some(64), ..LimitRequest::default() },
+            isolation: Some(Isolation::Gvisor),
         },
         Event::PromptAccepted {
             prompt: prompt(),
@@ -74,6 +77,7 @@ fn of_session() -> Vec<Event> {
 
 fn of_sandbox() -> Vec<Event> {
     let description = SandboxDescription {
+        plain_secrets: Vec::new(),
         id: sandbox(),
         image: ImageId::from_bytes([6; 16]),
         isolation: Isolation::Namespaces,
@@ -129,6 +133,13 @@ fn of_agent() -> Vec<Event> {
             paths: vec!["a b\n".to_owned()],
         },
         Event::Notice { prompt: Some(prompt()), text },
+        Event::LimitExceeded {
+            sandbox: sandbox(),
+            limit: LimitName::RunTime,
+            usage: 61,
+            maximum: 60,
+            consequence: Consequence::Ended,
+        },
         Event::ModelAnswered {
             prompt: None,
             model: "m".to_owned(),
@@ -205,14 +216,15 @@ fn place(event: &Event) -> Option<usize> {
         Event::ToolCallFinished { .. } => 21,
         Event::Notice { .. } => 22,
         Event::Denied { .. } => 23,
-        Event::ModelAnswered { .. } => 24,
-        Event::Committed { .. } => 25,
-        Event::NothingToCommit { .. } => 26,
-        Event::Pushed { .. } => 27,
-        Event::PublishFailed { .. } => 28,
-        Event::PullRequestOffered { .. } => 29,
-        Event::PullRequestChanged { .. } => 30,
-        Event::PhaseFinished { .. } => 31,
+        Event::LimitExceeded { .. } => 24,
+        Event::ModelAnswered { .. } => 25,
+        Event::Committed { .. } => 26,
+        Event::NothingToCommit { .. } => 27,
+        Event::Pushed { .. } => 28,
+        Event::PublishFailed { .. } => 29,
+        Event::PullRequestOffered { .. } => 30,
+        Event::PullRequestChanged { .. } => 31,
+        Event::PhaseFinished { .. } => 32,
         Event::Unknown(_) => return None,
     })
 }

@@ -11,7 +11,8 @@ use protocol::event::Envelope;
 use protocol::problem::Problem;
 use protocol::repository::{Image, ImageState, Repository, RepositoryName};
 use protocol::sandbox::{
-    Enforcement, Isolation, LimitReport, Limits, SandboxDescription, StartPath,
+    Enforcement, Isolation, LimitName, LimitReport, LimitRequest, Limits, SandboxDescription,
+    StartPath,
 };
 use protocol::session::{
     Actor, Author, Delivery, Dialect, DiffStat, ModelChoice, Phase, Prompt, PromptOutcome,
@@ -110,6 +111,7 @@ fn prompts() -> Vec<Prompt> {
 
 fn sandbox(isolation: Isolation) -> SandboxDescription {
     SandboxDescription {
+        plain_secrets: Vec::new(),
         id: SandboxId::from_bytes([5; 16]),
         image: ImageId::from_bytes([6; 16]),
         isolation,
@@ -140,6 +142,8 @@ fn sessions() {
             base_branch: "main".to_owned(),
             base_commit: "aaa".to_owned(),
             branch: "hangar/x".to_owned(),
+            limits: LimitRequest { memory_bytes: Some(1 << 30), ..LimitRequest::default() },
+            isolation: Some(Isolation::Gvisor),
             prompts: prompts(),
             sandbox: Some(sandbox(Isolation::Microvm)),
             pull_request: Some(PullRequestSummary {
@@ -231,6 +235,8 @@ fn requests_and_answers() {
         agent: Some("opencode".to_owned()),
         model: Some(model()),
         branch: Some("main".to_owned()),
+        limits: LimitRequest { cpu_millicores: Some(500), ..LimitRequest::default() },
+        isolation: Some(Isolation::Microvm),
     });
     survives(&SendPrompt {
         request: request(),
@@ -337,6 +343,8 @@ fn problems_and_descriptions() {
         default_model: model(),
         default_agent: "built-in".to_owned(),
         isolation: Isolation::Namespaces,
+        limits: Limits::default(),
+        maximum_limits: Limits::MOST,
     });
 }
 
@@ -353,6 +361,9 @@ fn a_refusal_carries_its_code_and_a_sentence() {
         Refusal::NothingToStop,
         Refusal::AlreadyStopping,
         Refusal::Busy { prompt },
+        Refusal::LimitTooHigh { limit: LimitName::Disk, asked: 2, maximum: 1 },
+        Refusal::LimitTooLow { limit: LimitName::RunTime, asked: 1, minimum: 2 },
+        Refusal::WeakerIsolation { asked: Isolation::Namespaces, least: Isolation::Gvisor },
         Refusal::NotCreated,
         Refusal::AlreadyCreated,
         Refusal::Stale { about: "sandbox 1".to_owned() },

@@ -141,6 +141,7 @@ impl Simulated {
 
 fn describe(spec: &Spec) -> SandboxDescription {
     SandboxDescription {
+        plain_secrets: Vec::new(),
         id: spec.id,
         image: spec.image,
         isolation: Isolation::Simulated,

@@ -2,7 +2,7 @@
 
 use protocol::agentd::{CommitDescription, Report};
 use protocol::repository::RepositoryName;
-use protocol::sandbox::SandboxDescription;
+use protocol::sandbox::{Isolation, LimitRequest, SandboxDescription};
 use protocol::session::{
     Author, Delivery, ModelChoice, Phase, PullRequestState, PullRequestSummary,
 };
@@ -264,6 +264,10 @@ pub struct Create {
     pub base_commit: String,
     /// The branch it pushes to.
     pub branch: String,
+    /// What it asks for its sandboxes.
+    pub limits: LimitRequest,
+    /// The wall it asks for.
+    pub isolation: Option<Isolation>,
 }
 
 /// What a request to a model took.

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use protocol::repository::RepositoryName;
-use protocol::sandbox::SandboxDescription;
+use protocol::sandbox::{Isolation, LimitRequest, SandboxDescription};
 use protocol::session::{
     Author, Delivery, ModelChoice, Phase, PromptOutcome, PullRequestState, PullRequestSummary,
 };
@@ -63,6 +63,8 @@ pub(crate) struct Facts {
     pub(crate) base_branch: String,
     pub(crate) base_commit: String,
     pub(crate) branch: String,
+    pub(crate) limits: LimitRequest,
+    pub(crate) isolation: Option<Isolation>,
     pub(crate) created_at: Timestamp,
 }
 

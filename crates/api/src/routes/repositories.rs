@@ -7,6 +7,7 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use protocol::client::{Page, PullRequest, RegisterRepository};
 use protocol::repository::{Image, Repository, RepositoryName};
+use protocol::settings::RepositorySettings;
 
 use super::{PageQuery, to_the_end};
 use crate::Api;
@@ -51,6 +52,26 @@ pub(super) async fn show(
     Path((owner, repository)): Path<(String, String)>,
 ) -> Answer<Json<Repository>> {
     Ok(Json(api.door.repository(&user, &name(&owner, &repository)?).await?))
+}
+
+pub(super) async fn settings(
+    State(api): State<Api>,
+    Caller(user): Caller,
+    Path((owner, repository)): Path<(String, String)>,
+) -> Answer<Json<RepositorySettings>> {
+    Ok(Json(api.door.repository_settings(&user, &name(&owner, &repository)?).await?))
+}
+
+/// Replaces all of them; what the body leaves out is the server's again.
+pub(super) async fn put_settings(
+    State(api): State<Api>,
+    Caller(user): Caller,
+    Path((owner, repository)): Path<(String, String)>,
+    Body(settings): Body<RepositorySettings>,
+) -> Answer<Json<RepositorySettings>> {
+    let name = name(&owner, &repository)?;
+    let work = async move { api.door.put_repository_settings(&user, &name, settings).await };
+    Ok(Json(to_the_end(work).await?))
 }
 
 /// Waits until the image is ready or has failed; the image itself says which.

@@ -132,6 +132,12 @@ impl Bench {
         self.send(Method::POST, path, &headers, body.to_string()).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: &serde_json::Value) -> Answer {
+        let bearer = self.bearer();
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        self.send(Method::PUT, path, &headers, body.to_string()).await
+    }
+
     /// A WebSocket whose greeting was read.
     pub(crate) async fn socket(&self) -> Socket {
         let mut socket =

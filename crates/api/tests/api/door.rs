@@ -14,11 +14,12 @@ use protocol::client::{
     RegisterRepository, SendPrompt, ServerDescription,
 };
 use protocol::repository::{Image, ImageState, Repository, RepositoryName};
-use protocol::sandbox::Isolation;
+use protocol::sandbox::{Isolation, LimitName, LimitRequest, Limits};
 use protocol::session::{
     Actor, Author, Dialect, DiffStat, ModelChoice, PullRequestState, SessionStatus, SessionSummary,
     SessionView,
 };
+use protocol::settings::RepositorySettings;
 use protocol::{
     Envelope, Event, ImageId, PromptId, PullRequestId, Refusal, SessionId, Timestamp, UserId,
 };
@@ -31,6 +32,7 @@ pub(crate) const BUFFERED: usize = 256;
 pub(crate) struct MemoryDoor {
     user: Author,
     sessions: Mutex<BTreeMap<SessionId, Session>>,
+    settings: Mutex<RepositorySettings>,
     /// The title of everything that has one.
     pub(crate) title: String,
     /// What images wait for.
@@ -58,7 +60,13 @@ impl MemoryDoor {
             name: "Ada <i>".to_owned(),
             email: "ada@example.org".to_owned(),
         };
-        Self { user, sessions: Mutex::default(), title: title.to_owned(), build: Build::default() }
+        Self {
+            user,
+            sessions: Mutex::default(),
+            settings: Mutex::default(),
+            title: title.to_owned(),
+            build: Build::default(),
+        }
     }
 
     fn with<T>(
@@ -128,6 +136,8 @@ impl MemoryDoor {
             base_branch: "main".to_owned(),
             base_commit: "0".repeat(40),
             branch: "hangar/x".to_owned(),
+            limits: LimitRequest::default(),
+            isolation: None,
             prompts: Vec::new(),
             sandbox: None,
             pull_request: None,
@@ -194,6 +204,8 @@ impl Door for MemoryDoor {
             default_model: model(),
             default_agent: "built-in".to_owned(),
             isolation: Isolation::Simulated,
+            limits: Limits::default(),
+            maximum_limits: Limits::MOST,
         }
     }
 
@@ -217,6 +229,31 @@ impl Door for MemoryDoor {
 
     async fn repository(&self, _: &Author, name: &RepositoryName) -> Answer<Repository> {
         known(name).map(|()| repository(name))
+    }
+
+    async fn repository_settings(
+        &self,
+        _: &Author,
+        name: &RepositoryName,
+    ) -> Answer<RepositorySettings> {
+        known(name)?;
+        Ok(self.settings.lock().expect("no panic").clone())
+    }
+
+    async fn put_repository_settings(
+        &self,
+        _: &Author,
+        name: &RepositoryName,
+        settings: RepositorySettings,
+    ) -> Answer<RepositorySettings> {
+        known(name)?;
+        let maximum = Limits::MOST.pids.into();
+        if let Some(asked) = settings.limits.get(LimitName::Pids).filter(|it| *it > maximum) {
+            let limit = LimitName::Pids;
+            return Err(Refusal::LimitTooHigh { limit, asked, maximum }.into());
+        }
+        self.settings.lock().expect("no panic").clone_from(&settings);
+        Ok(settings)
     }
 
     async fn build_image(&self, _: &Author, name: &RepositoryName) -> Answer<Image> {

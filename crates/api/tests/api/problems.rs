@@ -4,6 +4,7 @@ use http::{Method, StatusCode};
 use protocol::client::{Page, PromptAccepted, ServerDescription};
 use protocol::repository::Repository;
 use protocol::session::{SessionSummary, SessionView};
+use protocol::settings::RepositorySettings;
 use protocol::{PromptId, RequestId, SessionId};
 use serde_json::json;
 
@@ -63,6 +64,42 @@ async fn mistakes_have_names() {
         assert_eq!((problem.status, problem.code.as_str()), (status, code), "{path}: {problem:?}");
         assert_eq!(answer.headers.contains_key("allow"), status == 405, "{method} {path}");
     }
+}
+
+#[tokio::test]
+async fn settings_of_a_repository_are_read_and_replaced() {
+    let bench = Bench::start().await;
+    let path = "/v1/repositories/local/x/settings";
+    let empty: RepositorySettings = bench.get(path).await.json();
+    assert_eq!(empty, RepositorySettings::default());
+    let wanted = json!({
+        "isolation": "gvisor",
+        "limits": {"memory_bytes": 1_073_741_824, "pids": 64},
+        "network": {"build": {}, "run": {"hosts": [{"host": "example.com", "methods": ["GET"]}]}},
+        "blocked_commands": ["git push"],
+    });
+    let answer = bench.put(path, &wanted).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(bench.get(path).await.json::<serde_json::Value>(), wanted);
+    for (body, status, code, told) in [
+        (json!({"limits": {"pids": 99_999}}), 422, "limit_too_high", "maximum is 4096"),
+        (json!({"limits": {"memory": 1}}), 422, "invalid_json", "memory"),
+        (json!({"isolation": "none"}), 422, "invalid_json", "none"),
+        (
+            json!({"network": {"run": {"hosts": [{"host": "1.2.3.4"}]}}}),
+            422,
+            "invalid_json",
+            "1.2.3.4",
+        ),
+        (json!({"colour": "red"}), 422, "invalid_json", "colour"),
+    ] {
+        let problem = bench.put(path, &body).await.problem();
+        assert_eq!((problem.status, problem.code.as_str()), (status, code), "{problem:?}");
+        assert!(problem.detail.contains(told), "{problem:?}");
+    }
+    let missing = bench.put("/v1/repositories/local/missing/settings", &wanted).await.problem();
+    assert_eq!(missing.status, 404);
+    assert_eq!(bench.get(path).await.json::<serde_json::Value>(), wanted, "refused, unchanged");
 }
 
 #[tokio::test]

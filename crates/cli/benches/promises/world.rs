@@ -13,7 +13,7 @@ use gateway::Provider;
 use journal::{Index, Journal, NewEvent, Sqlite};
 use protocol::client::{CreateSession, PromptAccepted, RegisterRepository, SendPrompt};
 use protocol::repository::RepositoryName;
-use protocol::sandbox::Limits;
+use protocol::sandbox::{Isolation, LimitRequest, Limits};
 use protocol::session::{Author, Delivery, Dialect, ModelChoice};
 use protocol::{Envelope, Event, RequestId, SessionId, UserId};
 use sandbox::Backend as _;
@@ -65,6 +65,8 @@ impl World {
                 default_model: choice(ANSWERS),
                 toolkit: toolkit.clone(),
                 limits: Limits::default(),
+                maximum_limits: Limits::MOST,
+                isolation: Isolation::Namespaces,
             },
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             index: Arc::new(Index::open(&data.join("index.db"))?),
@@ -86,6 +88,8 @@ impl World {
             agent: None,
             model: Some(choice(model)),
             branch: None,
+            limits: LimitRequest::default(),
+            isolation: None,
         };
         let id = self.hangar.create_session(&self.user, request).await?.summary.id;
         Ok((id, self.hangar.subscribe(&self.user, id, 0).await?))

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use protocol::client::CreateSession;
 use protocol::repository::RepositoryName;
+use protocol::sandbox::LimitRequest;
 use protocol::{PromptId, RequestId, SessionId};
 
 use crate::arguments::{RepositoryReference, Run, Setup};
@@ -46,6 +47,8 @@ pub(crate) async fn create(
         agent: setup.agent,
         model: setup.model,
         branch: setup.branch,
+        limits: LimitRequest::default(),
+        isolation: None,
     };
     let view = client.create(&request).await?;
     let session = view.summary.id;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use cli::client::{Client, News};
 use protocol::client::{CreateSession, PromptAccepted, RegisterRepository, SendPrompt};
 use protocol::repository::RepositoryName;
+use protocol::sandbox::LimitRequest;
 use protocol::session::{Delivery, SessionView};
 use protocol::{Envelope, Event, PromptId, RequestId, SessionId};
 use tempfile::TempDir;
@@ -20,15 +21,20 @@ use tempfile::TempDir;
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A data directory and the server on it, if one runs.
+#[derive(Debug)]
 pub struct Server {
     pub directory: TempDir,
     child: Option<Child>,
     pub address: String,
 }
 
+/// Names the directory of the programs, where it is not the one they were built in.
+pub const PROGRAMS: &str = "HANGAR_TEST_PROGRAMS";
+
 /// The program under test, in an environment without keys of the machine.
 pub fn hangar() -> Command {
-    let program = Path::new(env!("CARGO_BIN_EXE_hangar"));
+    let built = PathBuf::from(env!("CARGO_BIN_EXE_hangar"));
+    let program = std::env::var_os(PROGRAMS).map_or(built, |it| Path::new(&it).join("hangar"));
     let directory = program.parent().expect("a directory");
     for name in ["hangar-agentd", "hangar-agent", "hangar-launch"] {
         let built = directory.join(name).is_file();
@@ -207,6 +213,8 @@ impl Server {
             agent: None,
             model: None,
             branch: None,
+            limits: LimitRequest::default(),
+            isolation: None,
         };
         self.client().create(&request).await.expect("created")
     }

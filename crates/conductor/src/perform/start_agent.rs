@@ -8,6 +8,7 @@ use protocol::session::SessionView;
 use session::Command;
 
 use super::reach::reach;
+use crate::effective::{Asked, effective};
 use crate::shared::Shared;
 use crate::wording;
 
@@ -21,6 +22,11 @@ pub(super) async fn start_agent(
 ) -> Command {
     let repository = &view.summary.repository;
     let settings = shared.repository_settings(repository, &view.base_commit).await;
+    let decided = match shared.decided(repository).await {
+        Ok(decided) => decided,
+        Err(error) => return Command::AgentFailed { sandbox, reason: error.chain() },
+    };
+    let effective = effective(&shared.settings, &decided, &settings, Asked::of(view));
     let client = shared.client(sandbox);
     let request = StartAgent {
         agent: view.summary.agent.clone(),
@@ -29,6 +35,7 @@ pub(super) async fn start_agent(
             &repository.to_string(),
             &view.branch,
             settings.commands.test.as_deref(),
+            &effective.blocked_commands,
         ),
     };
     match reach(PATIENCE, || client.start_agent(&request)).await {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use gateway::Binding;
+use gateway::{Binding, Egress};
 use protocol::sandbox::{SandboxDescription, StartPath};
 use protocol::session::SessionView;
 use protocol::{ImageId, SandboxId, SessionId};
 use sandbox::{Base, Spec};
 use session::Command;
 
+use crate::effective::Asked;
 use crate::error::chain;
 use crate::shared::{Shared, elapsed_milliseconds};
 use crate::{Error, wording};
@@ -71,6 +72,7 @@ async fn spec(
     image: Option<ImageId>,
 ) -> Result<Spec, Error> {
     let repository = &view.summary.repository;
+    let effective = shared.effective(repository, &view.base_commit, Asked::of(view)).await?;
     let (image, layers) = match image.filter(|_| continues.is_some()) {
         // What was changed was changed on that image, however new the newest is.
         Some(image) => (image, vec![crate::images::layer(shared, image).await?]),
@@ -81,9 +83,9 @@ async fn spec(
         image,
         layers,
         base: Base::Host,
-        isolation: shared.backend.isolation(),
+        isolation: effective.isolation,
         environment: Vec::new(),
-        limits: shared.settings.limits,
+        limits: effective.limits,
         upper_from: continues,
         mirror: Some(crate::images::mirror(shared, repository)?),
         toolkit: shared.settings.toolkit.clone(),
@@ -107,6 +109,7 @@ fn open_gateway(
             session,
             repository: repository.clone(),
             push_prefix: format!("refs/heads/{}", wording::branch_prefix(session)),
+            egress: Egress::default(),
         },
     );
     bound.map_err(failed)

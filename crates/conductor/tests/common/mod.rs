@@ -12,7 +12,7 @@ use conductor::{Hangar, Parts, ServerSettings, Subscription, Update};
 use protocol::agentd::{Ending, PushRequest, Report};
 use protocol::client::{CreateSession, RegisterRepository, SendPrompt};
 use protocol::repository::RepositoryName;
-use protocol::sandbox::Limits;
+use protocol::sandbox::{Isolation, LimitRequest, Limits};
 use protocol::session::{Author, Delivery, Dialect, ModelChoice, SessionView};
 use protocol::{Envelope, Event, RequestId, SessionId, UserId};
 use sandbox::simulated::{Script, Simulated, Turn};
@@ -141,6 +141,8 @@ impl World {
                 },
                 toolkit: self.directory.path().join("toolkit"),
                 limits,
+                maximum_limits: Limits::MOST,
+                isolation: Isolation::Simulated,
             },
             journal: Arc::clone(&self.journal) as Arc<dyn journal::Journal>,
             index: Arc::clone(&self.index),
@@ -185,6 +187,8 @@ impl World {
             agent: None,
             model: None,
             branch: None,
+            limits: LimitRequest::default(),
+            isolation: None,
         };
         hangar.create_session(&self.user, request).await.expect("a session")
     }

@@ -23,7 +23,7 @@ async fn everything_else_is_denied_with_a_reason_and_a_hint() {
         ("GET", "/model", "unknown_route"),
         ("GET", "/health", "unknown_route"),
         ("GET", "http://example.com/", "host"),
-        ("GET", "http://169.254.169.254/latest/meta-data", "host"),
+        ("GET", "http://169.254.169.254/latest/meta-data", "host_literal"),
         ("POST", "http://api.anthropic.com/v1/messages", "host"),
         ("POST", "/model/gemini/v1/messages", "unknown_provider"),
         ("POST", "/model/openai/v1/chat/completions", "provider_without_key"),

@@ -94,6 +94,7 @@ impl World {
             session: self.session,
             repository: RepositoryName::new("local", "hangar").expect("a name"),
             push_prefix: "refs/heads/hangar/1a2b3c4d".to_owned(),
+            egress: gateway::Egress::default(),
         }
     }
 

@@ -14,8 +14,9 @@ use serde::de::DeserializeOwned;
 use crate::database::Schema;
 
 pub(super) const SCHEMA: Schema = Schema {
-    steps: &[M::up(
-        "CREATE TABLE users (
+    steps: &[
+        M::up(
+            "CREATE TABLE users (
              id TEXT NOT NULL PRIMARY KEY,
              name TEXT NOT NULL,
              email TEXT NOT NULL
@@ -54,7 +55,24 @@ pub(super) const SCHEMA: Schema = Schema {
          ) STRICT;
          CREATE INDEX sessions_by_creation ON sessions (created_at, id);
          CREATE INDEX sessions_by_update ON sessions (updated_at, id);",
-    )],
+        ),
+        M::up(
+            "CREATE TABLE repository_settings (
+                 repository TEXT NOT NULL PRIMARY KEY REFERENCES repositories (name),
+                 settings TEXT NOT NULL
+             ) STRICT;",
+        ),
+        M::up(
+            "CREATE TABLE secrets (
+             scope TEXT NOT NULL,
+             phase TEXT NOT NULL,
+             name TEXT NOT NULL,
+             description TEXT NOT NULL,
+             sealed BLOB NOT NULL,
+             PRIMARY KEY (scope, phase, name)
+         ) STRICT;",
+        ),
+    ],
 };
 
 /// The word by which the index finds images that sessions may start from.

@@ -114,6 +114,7 @@ impl Container {
         };
         write_bundle(spec, &parts)?;
         let description = SandboxDescription {
+            plain_secrets: Vec::new(),
             id: spec.id,
             image: spec.image,
             isolation: self.isolation(),

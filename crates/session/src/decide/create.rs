@@ -11,11 +11,32 @@ pub(super) fn decide(draft: &mut Draft, create: Create) -> Result<(), Refusal> {
     if draft.facts.is_some() {
         return Err(Refusal::AlreadyCreated);
     }
-    let Create { by, title, repository, agent, model, base_branch, base_commit, branch } = create;
+    let Create {
+        by,
+        title,
+        repository,
+        agent,
+        model,
+        base_branch,
+        base_commit,
+        branch,
+        limits,
+        isolation,
+    } = create;
     let title = shorten(&title);
     draft.record(
         Actor::User(by),
-        Event::SessionCreated { title, repository, agent, model, base_branch, base_commit, branch },
+        Event::SessionCreated {
+            title,
+            repository,
+            agent,
+            model,
+            base_branch,
+            base_commit,
+            branch,
+            limits,
+            isolation,
+        },
     );
     Ok(())
 }

@@ -137,6 +137,8 @@ impl State {
             base_branch,
             base_commit,
             branch,
+            limits,
+            isolation,
         } = event
         else {
             return;
@@ -149,6 +151,8 @@ impl State {
             base_branch: base_branch.clone(),
             base_commit: base_commit.clone(),
             branch: branch.clone(),
+            limits: *limits,
+            isolation: *isolation,
             created_at: at,
         }));
     }

@@ -51,6 +51,8 @@ impl State {
             base_branch: facts.base_branch.clone(),
             base_commit: facts.base_commit.clone(),
             branch: facts.branch.clone(),
+            limits: facts.limits,
+            isolation: facts.isolation,
             prompts: self.prompts(),
             // One that is being stopped is still shown, one that was only asked for is nothing yet.
             sandbox: self

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use protocol::agentd::{CommitDescription, Ending, Report};
 use protocol::event::{Envelope, ToolKind, ToolStatus};
-use protocol::sandbox::{Isolation, Limits, SandboxDescription, StartPath};
+use protocol::sandbox::{Isolation, LimitRequest, Limits, SandboxDescription, StartPath};
 use protocol::session::{
     Actor, Author, Delivery, Dialect, DiffStat, FileChange, FileChangeKind, ModelChoice,
     PullRequestState, PullRequestSummary,
@@ -243,6 +243,8 @@ pub(crate) fn create() -> Command {
         base_branch: "main".to_owned(),
         base_commit: BASE.to_owned(),
         branch: BRANCH.to_owned(),
+        limits: LimitRequest::default(),
+        isolation: None,
     })
 }
 
@@ -286,6 +288,7 @@ pub(crate) fn stop() -> Command {
 
 pub(crate) fn description(sandbox: u32) -> SandboxDescription {
     SandboxDescription {
+        plain_secrets: Vec::new(),
         id: sbx(sandbox),
         image: ImageId::from_bytes([1; 16]),
         isolation: Isolation::Simulated,

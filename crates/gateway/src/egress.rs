@@ -1,0 +1,66 @@
+//! The way to other hosts: what a sandbox may reach, and how its requests are carried there.
+//!
+//! A host is decided by name ([`decide`]), resolved here, its addresses are judged ([`address`]),
+//! and the connection goes to a judged address without asking again. Nothing is reached that no
+//! rule names.
+
+mod decide;
+mod why;
+
+use protocol::network::{HostPattern, HostRule, NetworkPolicy};
+use protocol::sandbox::Limits;
+use protocol::secret::SecretName;
+use secrecy::SecretString;
+
+pub use decide::{Target, Way};
+pub(crate) use decide::{decide, spelled};
+pub use why::Why;
+
+/// What a sandbox may reach besides models and its repository. The default reaches nothing.
+#[derive(Debug, Clone)]
+pub struct Egress {
+    /// The hosts, and how much may pass.
+    pub policy: NetworkPolicy,
+    /// How fast the sandbox may send, to whatever it may reach.
+    pub bits_per_second: u64,
+    /// Secrets that the gateway puts in the place of their placeholders.
+    pub credentials: Vec<Credential>,
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self {
+            policy: NetworkPolicy::default(),
+            bits_per_second: Limits::default().egress_bits_per_second,
+            credentials: Vec::new(),
+        }
+    }
+}
+
+/// A secret and the stand-in for it that the sandbox holds.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    /// What it is called, for audit lines.
+    pub name: SecretName,
+    /// What the sandbox sends in its place.
+    pub placeholder: String,
+    /// The secret itself.
+    pub value: SecretString,
+    /// The only hosts it may be sent to.
+    pub hosts: Vec<HostPattern>,
+}
+
+impl Egress {
+    /// The rule for a host: of those that match, the first.
+    pub(crate) fn rule(&self, host: &str) -> Option<&HostRule> {
+        self.policy.hosts.iter().find(|rule| rule.host.matches(host))
+    }
+
+    /// Whether the gateway must see the requests for a host, and not only their bytes.
+    pub(crate) fn intercepts(&self, rule: &HostRule, host: &str) -> bool {
+        !rule.methods.is_empty()
+            || !rule.paths.is_empty()
+            || rule.credential.is_some()
+            || self.credentials.iter().flat_map(|one| &one.hosts).any(|one| one.matches(host))
+    }
+}
