@@ -12,9 +12,10 @@ use crate::children::Children;
 use crate::driver::{Driver, Surroundings};
 use crate::gate::Gate;
 use crate::git::Git;
+use crate::nursery::Nursery;
 use crate::reports::Reports;
 use crate::settings::{Listen, Settings};
-use crate::{confine, processes, relay, server};
+use crate::{confine, own_kernel, processes, relay, server};
 
 /// agentd could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,12 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Somebody started it by hand.
+    #[error(
+        "`--listen` is for the first process of a sandbox; elsewhere nothing can be confined, which a \
+         test says with `--unconfined-for-tests`"
+    )]
+    NotFirst,
     /// The relay has no address.
     #[error("listening on {address} for the gateway; is the loopback interface up?")]
     Relay {
@@ -63,6 +70,9 @@ pub fn run(settings: Settings) -> Result<(), Error> {
     let inherited = match settings.listen {
         // First of all, while no other descriptor can have its number.
         Listen::Inherited => Some(adopt_listener()?),
+        Listen::Path(_) if settings.confined() && !processes::am_first() => {
+            return Err(Error::NotFirst);
+        }
         Listen::Path(_) => None,
     };
     // One thread: agentd waits for most of its time, starts in a moment, and starting a child
@@ -82,6 +92,14 @@ fn adopt_listener() -> Result<OwnedFd, Error> {
 
 async fn serve(settings: Settings, inherited: Option<OwnedFd>) -> Result<(), Error> {
     let listener = listener(&settings, inherited)?;
+    if let Listen::Path(path) = &settings.listen
+        && settings.confined()
+    {
+        own_kernel::close_gate(&settings.workspace)
+            .map_err(|source| Error::System { doing: "closing the write gate", source })?;
+        own_kernel::hide(path.parent().unwrap_or(path))
+            .map_err(|source| Error::System { doing: "hiding the API's socket", source })?;
+    }
     if !processes::am_first() {
         // A test's agentd collects orphans as the first process of a sandbox does.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| {
@@ -95,7 +113,9 @@ async fn serve(settings: Settings, inherited: Option<OwnedFd>) -> Result<(), Err
         tokio::spawn(relay::serve(bound, gateway));
     }
     let settings = Arc::new(settings);
-    let children = Children::new(settings);
+    let nursery = settings.confined().then(|| Nursery::open(&settings)).transpose();
+    let nursery = nursery.map_err(|source| Error::System { doing: "starting a thread", source })?;
+    let children = Children::new(settings, nursery);
     collect_orphans(Arc::clone(&children))?;
     let reports = Arc::new(Reports::default());
     let gate = Arc::new(Gate::default());

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
+use crate::nursery::Nursery;
 use crate::processes::{self, Process};
 use crate::settings::Settings;
 use crate::shim;
@@ -102,6 +104,8 @@ struct Tree(u64);
 #[derive(Debug)]
 pub(crate) struct Children {
     settings: Arc<Settings>,
+    /// Where they are started when they are confined.
+    nursery: Option<Nursery>,
     /// Tells this agentd's trees from those of another in the same place, as a test may start.
     mark: String,
     registry: Mutex<Registry>,
@@ -149,10 +153,10 @@ enum Rest {
 
 impl Children {
     /// An empty registry.
-    pub(crate) fn new(settings: Arc<Settings>) -> Arc<Self> {
+    pub(crate) fn new(settings: Arc<Settings>, nursery: Option<Nursery>) -> Arc<Self> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mark = format!("{}.{}", std::process::id(), since.as_nanos());
-        Arc::new(Self { settings, mark, registry: Mutex::default() })
+        Arc::new(Self { settings, nursery, mark, registry: Mutex::default() })
     }
 
     /// The value of [`TREE_VARIABLE`] in a tree's processes.
@@ -204,29 +208,32 @@ impl Children {
 
     /// Starts a prepared command.
     pub(crate) fn start(self: &Arc<Self>, prepared: Prepared) -> Result<Running, Error> {
-        self.start_by(prepared, Command::spawn)
+        self.start_by(prepared, |mut command| command.spawn())
     }
 
     /// Starts a prepared command in another way, on a terminal for example.
     pub(crate) fn start_by(
         self: &Arc<Self>,
-        mut prepared: Prepared,
-        spawn: impl FnOnce(&mut Command) -> io::Result<Child>,
+        prepared: Prepared,
+        spawn: impl FnOnce(Command) -> io::Result<Child> + Send + 'static,
     ) -> Result<Running, Error> {
-        let Prepared { ref mut command, tree, ref name, ref writer, .. } = prepared;
+        let Prepared { command, tree, name, reader, writer } = prepared;
         let shim = |source| Error::Shim { program: name.clone(), source };
-        // Inheritable for the one start below only: nothing else starts on this thread meanwhile.
-        rustix::io::fcntl_setfd(writer, rustix::io::FdFlags::empty())
+        // Inheritable for the one start below only: nothing else starts meanwhile.
+        rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty())
             .map_err(|error| shim(error.into()))?;
-        let child = spawn(command).map_err(shim)?;
+        let child = match &self.nursery {
+            Some(nursery) => nursery.start(move || spawn(command)),
+            None => spawn(command),
+        };
+        let child = child.map_err(shim)?;
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default();
         let mut registry = self.registry();
         registry.waited.insert(leader, tree);
         registry.trees.insert(tree, leader);
         drop(registry);
-        let status = pipe::Receiver::from_owned_fd(prepared.reader)
-            .map_err(|source| Error::Shim { program: prepared.name.clone(), source })?;
-        drop(prepared.writer);
+        let status = pipe::Receiver::from_owned_fd(reader).map_err(shim)?;
+        drop(writer);
         let children = Arc::clone(self);
         Ok(Running { children, child, leader, tree, rest: Rest::Killed, status: Some(status) })
     }
@@ -301,13 +308,6 @@ impl Children {
         leader.is_some_and(|leader| {
             process.session == leader || processes::descends(process, leader, all)
         }) || process.has_variable(&format!("{TREE_VARIABLE}={}", self.mark(tree)))
-    }
-}
-
-impl Prepared {
-    /// The command itself, for another way to start it.
-    pub(crate) fn take_command(&mut self) -> Command {
-        std::mem::replace(&mut self.command, Command::new("/"))
     }
 }
 
@@ -414,11 +414,13 @@ fn environment(settings: &Settings) -> Vec<(&'static str, OsString)> {
     } else {
         settings.gateway_url.clone()
     };
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"] {
-        variables.push((name, gateway.clone().into()));
-    }
-    for name in ["NO_PROXY", "no_proxy"] {
-        variables.push((name, "127.0.0.1,localhost,::1".into()));
+    variables.extend(layout::PROXY_VARIABLES.map(|name| (name, gateway.clone().into())));
+    variables.extend(layout::NO_PROXY_VARIABLES.map(|name| (name, NOT_PROXIED.into())));
+    // Node.js has looked at these variables only since version 24, and only if asked to.
+    variables.push(("NODE_USE_ENV_PROXY", "1".into()));
+    variables.push(("JAVA_TOOL_OPTIONS", java(&gateway).into()));
+    if let Some(trust) = &settings.trust {
+        variables.extend(layout::TRUST_VARIABLES.map(|name| (name, trust.clone().into())));
     }
     variables.push(("HANGAR_GATEWAY", gateway.into()));
     let usual: [(&'static str, OsString); 5] = [
@@ -430,6 +432,22 @@ fn environment(settings: &Settings) -> Vec<(&'static str, OsString)> {
     ];
     variables.extend(usual.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
     variables
+}
+
+/// What programs reach without the gateway as a proxy: each other, and the gateway itself.
+const NOT_PROXIED: &str = "127.0.0.1,localhost,::1";
+
+/// Java looks at no variable for proxies, but at this one for its options. What the image says there
+/// stays.
+fn java(gateway: &str) -> String {
+    let address = gateway.rsplit("//").next().unwrap_or(gateway);
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "80"));
+    let mut options = std::env::var("JAVA_TOOL_OPTIONS").unwrap_or_default();
+    for scheme in ["http", "https"] {
+        let _ = write!(options, " -D{scheme}.proxyHost={host} -D{scheme}.proxyPort={port}");
+    }
+    options.push_str(" -Dhttp.nonProxyHosts=localhost|127.*|[::1]");
+    options.trim_start().to_owned()
 }
 
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

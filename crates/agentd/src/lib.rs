@@ -14,6 +14,8 @@ mod exec;
 mod files;
 mod gate;
 mod git;
+mod nursery;
+mod own_kernel;
 mod processes;
 mod pty;
 mod relay;

@@ -47,9 +47,8 @@ pub(crate) fn open(
     let mut program = Program::new(argv);
     program.on_terminal = true;
     program.environment = BTreeMap::from([("TERM".into(), "xterm-256color".into())]);
-    let mut prepared = children.prepare(&program)?;
-    let command = prepared.take_command();
-    let running = children.start_by(prepared, move |_| {
+    let prepared = children.prepare(&program)?;
+    let running = children.start_by(prepared, move |command| {
         pty_process::Command::from(command).spawn(other_end).map_err(io::Error::other)
     })?;
     let upgrade = hyper::upgrade::on(&mut request);

@@ -20,7 +20,8 @@ pub enum Confinement {
 pub enum Listen {
     /// The listening socket inherited as file descriptor [`layout::AGENTD_LISTENER_FD`].
     Inherited,
-    /// A Unix socket bound at this path.
+    /// A Unix socket bound at this path. A confined agentd does so in a kernel of its own, as its
+    /// first process, and hides the directory from everyone else.
     Path(PathBuf),
 }
 
@@ -43,6 +44,8 @@ pub struct Settings {
     pub relay_address: String,
     /// What git remotes and model paths are appended to; a `file://` address in tests of git.
     pub gateway_url: String,
+    /// Certificates that programs trust; none where there is no gateway that writes them.
+    pub trust: Option<PathBuf>,
     /// How children are confined.
     pub confinement: Confinement,
 }
@@ -56,9 +59,6 @@ pub enum Error {
     /// An option without its value.
     #[error("the option `{0}` of agentd needs a value")]
     MissingValue(String),
-    /// Options that only make sense for tests, without saying that it is one.
-    #[error("`--listen` needs `--unconfined-for-tests`: outside a sandbox nothing can be confined")]
-    NotATest,
 }
 
 const OPTIONS: &str = "--listen PATH, --workspace DIR, --home DIR, --toolkit DIR, --mirror DIR, \
@@ -76,6 +76,7 @@ impl Settings {
             gateway_socket: Some(layout::GATEWAY_SOCKET.into()),
             relay_address: layout::GATEWAY_ADDRESS.into(),
             gateway_url: layout::GATEWAY_URL.into(),
+            trust: Some(layout::TRUST_BUNDLE.into()),
             confinement: Confinement::Sandbox,
         }
     }
@@ -88,6 +89,7 @@ impl Settings {
             let option = option.to_string_lossy().into_owned();
             if option == "--unconfined-for-tests" {
                 settings.confinement = Confinement::UnconfinedForTests;
+                settings.trust = None;
                 continue;
             }
             let mut value = || arguments.next().ok_or_else(|| Error::MissingValue(option.clone()));
@@ -101,9 +103,6 @@ impl Settings {
                 "--gateway" => settings.set_gateway(&value()?.to_string_lossy()),
                 _ => return Err(Error::Unknown(option)),
             }
-        }
-        if settings.listen != Listen::Inherited && settings.confinement == Confinement::Sandbox {
-            return Err(Error::NotATest);
         }
         Ok(settings)
     }
@@ -152,7 +151,7 @@ mod tests {
 
     #[test]
     fn confinement_is_never_dropped_silently() {
-        assert!(matches!(parse(&["--listen", "/tmp/x"]), Err(Error::NotATest)));
+        assert!(parse(&["--listen", "/tmp/x"]).expect("a kernel of its own").confined());
         let settings = parse(&["--listen", "/tmp/x", "--unconfined-for-tests"]).expect("a test");
         assert!(!settings.confined());
     }

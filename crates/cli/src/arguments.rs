@@ -1,12 +1,19 @@
 //! What can be written after `hangar`, and the help that teaches it.
 
+mod sandboxes;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use protocol::repository::RepositoryName;
+use protocol::sandbox::Isolation;
 use protocol::session::{Dialect, ModelChoice};
 use protocol::{PromptId, SessionId};
 use secrecy::SecretString;
+
+pub use sandboxes::{
+    LimitOptions, Maximum, MaximumOptions, RepositorySettingsOptions, Setting, parse_rule,
+};
 
 /// What `try` asks for when nothing is asked: something every repository has room for.
 pub const DEFAULT_PROMPT: &str = "Make one small, useful improvement to this repository. \
@@ -87,6 +94,7 @@ pub enum Command {
 Examples:
   hangar serve
   hangar serve --listen 127.0.0.1:0     any free port; the address is printed
+  hangar serve --memory 8GiB --maximum memory=32GiB,run_time=2d
 
 The server prints a one-time link that signs a browser in. Sessions go on after a restart.
 With ANTHROPIC_API_KEY or OPENAI_API_KEY set, that model is the default; without, a rehearsal.")]
@@ -97,6 +105,27 @@ pub struct Serve {
     /// Model that answers when none is named [default: by the keys that are set]
     #[arg(long, env = "HANGAR_MODEL", value_parser = parse_model)]
     pub model: Option<ModelChoice>,
+    /// Isolation of sandboxes when nobody asks for another: namespaces, gvisor or microvm
+    #[arg(long, env = "HANGAR_ISOLATION", value_name = "LEVEL", default_value = "namespaces")]
+    pub isolation: Isolation,
+    /// What a sandbox may use when nobody asks for anything else
+    #[command(flatten)]
+    pub limits: LimitOptions,
+    /// What anybody may ask for
+    #[command(flatten)]
+    pub maximum: MaximumOptions,
+    /// Whom the server trusts outside
+    #[command(flatten)]
+    pub outside: Outside,
+}
+
+/// What a server needs to know about the network it stands in. Proxies are taken from the usual
+/// variables; an option would show their passwords to everybody on the machine.
+#[derive(Debug, Clone, Args)]
+pub struct Outside {
+    /// Certificates in PEM to trust besides the system's, in sandboxes too: a company's own
+    #[arg(long, env = "HANGAR_TRUST", value_name = "FILE")]
+    pub trust: Option<PathBuf>,
 }
 
 /// How a session is set up, for `try` and `run`.
@@ -111,6 +140,12 @@ pub struct Setup {
     /// Branch to start from [default: the repository's]
     #[arg(long)]
     pub branch: Option<String>,
+    /// Isolation at least as strong as the repository's: namespaces, gvisor or microvm
+    #[arg(long, value_name = "LEVEL")]
+    pub isolation: Option<Isolation>,
+    /// What its sandboxes may use
+    #[command(flatten)]
+    pub limits: LimitOptions,
 }
 
 /// `hangar try`.
@@ -138,6 +173,12 @@ pub struct Try {
     /// Leave the server running afterwards, until Ctrl-C
     #[arg(long)]
     pub keep: bool,
+    /// What anybody may ask for, where no server runs yet
+    #[command(flatten)]
+    pub maximum: MaximumOptions,
+    /// Whom the server trusts outside
+    #[command(flatten)]
+    pub outside: Outside,
 }
 
 /// `hangar run`.
@@ -147,6 +188,7 @@ Examples:
   hangar run 'Fix the failing test'
   hangar run 'Fix the failing test' --watch
   git log -1 | hangar run - --repository local/site
+  hangar run 'Build it all' --memory 8GiB --run-time 8h
 
 Without --watch the command returns as soon as the prompt is recorded; it will be carried out even
 if the server is restarted.")]
@@ -261,6 +303,8 @@ uncommitted work stays where it is.")]
     },
     /// List registered repositories and their images
     List,
+    /// Show or change what sandboxes of a repository get: isolation, limits, base, hosts
+    Settings(Box<RepositorySettingsOptions>),
 }
 
 /// `hangar toolkit …`.

@@ -18,6 +18,7 @@ use protocol::client::{
 use protocol::problem::Problem;
 use protocol::repository::{Image, Repository, RepositoryName};
 use protocol::session::{SessionSummary, SessionView};
+use protocol::settings::RepositorySettings;
 use protocol::{Envelope, PromptId, SessionId};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -82,6 +83,26 @@ impl Client {
     pub async fn register(&self, request: &RegisterRepository) -> anyhow::Result<Registered> {
         let call = self.request(Method::POST, "/v1/repositories").timeout(WORK).json(request);
         read(call).await.with_context(|| format!("registering {}", request.path))
+    }
+
+    /// What people decided about a repository.
+    pub async fn repository_settings(
+        &self,
+        repository: &RepositoryName,
+    ) -> anyhow::Result<RepositorySettings> {
+        let path = format!("/v1/repositories/{repository}/settings");
+        self.get(&path).await.with_context(|| format!("reading the settings of {repository}"))
+    }
+
+    /// Replaces what was decided about a repository.
+    pub async fn put_repository_settings(
+        &self,
+        repository: &RepositoryName,
+        settings: &RepositorySettings,
+    ) -> anyhow::Result<RepositorySettings> {
+        let path = format!("/v1/repositories/{repository}/settings");
+        let call = self.request(Method::PUT, &path).json(settings);
+        read(call).await.with_context(|| format!("changing the settings of {repository}"))
     }
 
     /// Builds the image of a repository and waits until it is ready or failed.

@@ -5,5 +5,6 @@ pub(crate) mod repository;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod session;
+pub(crate) mod settings;
 pub(crate) mod toolkit;
 pub(crate) mod try_job;

@@ -287,6 +287,7 @@ mod tests {
         let reason = "the file system has no quotas".to_owned();
         Probe {
             isolation: Isolation::Namespaces,
+            runtime: None,
             works,
             start_milliseconds: works.then_some(9),
             checks: vec![Check { what: "user namespaces".to_owned(), state }],

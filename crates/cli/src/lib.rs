@@ -17,6 +17,7 @@ mod models;
 pub mod output;
 mod person;
 pub mod programs;
+mod proxy;
 mod server;
 pub mod style;
 pub mod summary;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,19 +11,20 @@ use api::Api;
 use api::access::Access;
 use conductor::{Hangar, Parts, ServerSettings};
 use journal::{Index, Sqlite};
-use protocol::UserId;
-use protocol::sandbox::{Isolation, Limits};
+use protocol::sandbox::{Isolation, LimitName, Limits};
 use protocol::session::{Author, ModelChoice};
+use protocol::{Refusal, UserId};
 use rustix::fs::{FlockOperation, flock};
 use sandbox::Backend;
 use secrecy::ExposeSecret as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::arguments::{LimitOptions, Maximum};
 use crate::data::{Data, Running};
 use crate::failure::{Exit, Failure};
 use crate::models::Models;
-use crate::{person, programs};
+use crate::{person, programs, proxy};
 
 /// Time for requests under way when the server ends.
 const ENDING: Duration = Duration::from_secs(5);
@@ -37,6 +38,60 @@ pub(crate) struct Options<'a> {
     pub(crate) model: Option<ModelChoice>,
     /// Where to ask Git who the local person is.
     pub(crate) whereabouts: &'a Path,
+    /// Certificates to trust besides the system's.
+    pub(crate) trust: Option<PathBuf>,
+    /// What sandboxes get.
+    pub(crate) sandboxes: Sandboxes,
+}
+
+/// What sandboxes of a server get, and what anybody may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sandboxes {
+    isolation: Isolation,
+    limits: Limits,
+    maximum_limits: Limits,
+}
+
+impl Sandboxes {
+    /// From the options of a server. A usual limit above the usual maximum raises the maximum;
+    /// above a maximum that was named it is a mistake.
+    pub(crate) fn new(
+        isolation: Isolation,
+        usual: &LimitOptions,
+        maximum: &[Maximum],
+    ) -> anyhow::Result<Self> {
+        let (mut limits, mut maximum_limits) = (Limits::default(), Limits::MOST);
+        for Maximum { limit, amount } in maximum {
+            maximum_limits.set(*limit, *amount);
+        }
+        let usual = usual.request();
+        for limit in LimitName::ALL {
+            let named = maximum.iter().any(|maximum| maximum.limit == limit);
+            let (least, most) = (Limits::LEAST.get(limit), maximum_limits.get(limit));
+            // A maximum below the usual amount says what is usual, unless somebody said that too.
+            let amount = usual.get(limit).unwrap_or(limits.get(limit).min(most));
+            if amount.min(most) < least {
+                return Err(Refusal::LimitTooLow {
+                    limit,
+                    asked: amount.min(most),
+                    minimum: least,
+                })
+                .map_err(usage);
+            }
+            if named && amount > most {
+                return Err(Refusal::LimitTooHigh { limit, asked: amount, maximum: most })
+                    .map_err(usage);
+            }
+            limits.set(limit, amount);
+            maximum_limits.set(limit, most.max(amount));
+        }
+        Ok(Self { isolation, limits, maximum_limits })
+    }
+}
+
+fn usage(refusal: Refusal) -> anyhow::Error {
+    let hint = "see `hangar serve --help` about limits and --maximum";
+    Failure::new(Exit::Usage, refusal.to_string()).hint(hint).into()
 }
 
 /// A server that runs.
@@ -112,17 +167,19 @@ async fn parts(data: &Data, options: &Options<'_>) -> anyhow::Result<Parts> {
     let forge =
         forge::Local::open(root.join("forge")).await.context("opening the local Git host")?;
     let models = Models::from_environment();
-    let mut gateway = gateway::Config::new(root.join("audit"));
+    let mut gateway = gateway::Config::new(root);
     gateway.providers = models.providers;
+    gateway.trust.clone_from(&options.trust);
+    gateway.proxy = proxy::from_environment().context("reading the host's proxy settings")?;
     Ok(Parts {
         settings: ServerSettings {
             user: local_user(&index, options.whereabouts).await?,
             default_agent: "built-in".to_owned(),
             default_model: options.model.clone().unwrap_or(models.default),
             toolkit,
-            limits: Limits::default(),
-            maximum_limits: Limits::MOST,
-            isolation: Isolation::Namespaces,
+            limits: options.sandboxes.limits,
+            maximum_limits: options.sandboxes.maximum_limits,
+            isolation: options.sandboxes.isolation,
         },
         journal: Arc::new(journal),
         index: Arc::new(index),
@@ -135,6 +192,7 @@ async fn parts(data: &Data, options: &Options<'_>) -> anyhow::Result<Parts> {
 /// The backend that runs sandboxes on this machine.
 pub(crate) fn backend(data: &Path) -> anyhow::Result<Arc<dyn Backend>> {
     let mut config = sandbox::container::Config::new(data, programs::require("hangar-launch")?);
+    config.toolkit = Some(programs::assemble(data)?);
     let variable = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
     if let Some(home) = variable("HOME") {
         let (rustup, cargo) = (variable("RUSTUP_HOME"), variable("CARGO_HOME"));
@@ -169,5 +227,30 @@ fn lock(data: &Data) -> anyhow::Result<File> {
                 .into())
         }
         Err(error) => Err(error).with_context(|| format!("locking {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pids(usual: Option<u32>, maximum: Option<u64>) -> anyhow::Result<(u32, u32)> {
+        let usual = LimitOptions { pids: usual, ..LimitOptions::default() };
+        let limit = LimitName::Pids;
+        let maximum: Vec<_> = maximum.map(|amount| Maximum { limit, amount }).into_iter().collect();
+        let sandboxes = Sandboxes::new(Isolation::Namespaces, &usual, &maximum)?;
+        Ok((sandboxes.limits.pids, sandboxes.maximum_limits.pids))
+    }
+
+    #[test]
+    fn the_usual_limits_stay_below_the_maximum() {
+        let usual = |usual, maximum| pids(usual, maximum).expect("they fit");
+        assert_eq!(usual(None, None), (512, Limits::MOST.pids));
+        assert_eq!(usual(Some(9000), None), (9000, 9000));
+        assert_eq!(usual(None, Some(100)), (100, 100));
+        assert_eq!(usual(Some(50), Some(100)), (50, 100));
+        assert!(pids(Some(200), Some(100)).is_err());
+        assert!(pids(Some(1), None).is_err());
+        assert!(pids(None, Some(1)).is_err());
     }
 }

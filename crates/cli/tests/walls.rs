@@ -9,6 +9,8 @@ mod support;
 mod hostile_git;
 #[path = "walls/ordinary_user.rs"]
 mod ordinary_user;
+#[path = "walls/programs.rs"]
+mod programs;
 #[path = "walls/secrets.rs"]
 mod secrets;
 

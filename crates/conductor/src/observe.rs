@@ -65,7 +65,7 @@ fn command(sandbox: SandboxId, observation: &Observation) -> Option<Command> {
         Observed::Denied { denial, .. } => {
             Some(Command::Denied { sandbox, what: asked_for(denial), reason: denial.to_string() })
         }
-        Observed::Git { .. } => None,
+        Observed::Throttled { .. } | Observed::Git { .. } => None,
     }
 }
 

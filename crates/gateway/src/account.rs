@@ -1,5 +1,6 @@
 //! Follows one request to its end, whatever that is, and then writes it down exactly once.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,10 +11,14 @@ use http::{HeaderMap, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use protocol::repository::RepositoryName;
+use protocol::secret::SecretName;
 use protocol::{SessionId, Timestamp};
 
 use crate::audit::Line;
 use crate::body::{Body, BoxError, Meter};
+use crate::egress::live::Entry;
+use crate::egress::meter::Passage;
+use crate::egress::reach::Located;
 use crate::git::Service;
 use crate::model::Scanner;
 use crate::server::{Shared, Slot};
@@ -39,6 +44,11 @@ pub(crate) struct Account {
     status: u16,
     denial: Option<Denial>,
     credential: Option<String>,
+    address: Option<IpAddr>,
+    /// The connection to a host, which counts for itself.
+    passage: Option<Arc<Passage>>,
+    entry: Option<Entry>,
+    stripped: Vec<String>,
     subject: Subject,
     outcome: Outcome,
 }
@@ -81,6 +91,10 @@ impl Account {
             status: CLIENT_GONE,
             denial: None,
             credential: None,
+            address: None,
+            passage: None,
+            entry: None,
+            stripped: Vec::new(),
             subject: Subject::Other,
             outcome: Outcome::ClientGone,
         }
@@ -90,9 +104,36 @@ impl Account {
         Arc::clone(&self.meter)
     }
 
-    /// Names the host a denied request wanted.
+    /// Names the host a request is for.
     pub(crate) fn about_host(&mut self, host: String) {
         self.host = host;
+    }
+
+    /// What passes to and from a host from now on is this request's.
+    pub(crate) fn carries(&mut self, located: &Located) {
+        self.passage = Some(Arc::clone(&located.passage));
+    }
+
+    /// The connection went to this address of the host.
+    pub(crate) fn pinned(&mut self, address: Option<IpAddr>) {
+        self.address = address;
+    }
+
+    /// The connection to a host stays on the sandbox's list as long as this request lasts.
+    pub(crate) fn holds(&mut self, entry: Entry) {
+        self.entry = Some(entry);
+    }
+
+    /// A tunnel was granted.
+    pub(crate) fn opened(&mut self) {
+        self.status = StatusCode::OK.as_u16();
+    }
+
+    /// Names the secrets that were added to a request, and the headers that were taken from it.
+    pub(crate) fn about_credentials(&mut self, used: &[SecretName], stripped: Vec<String>) {
+        let names: Vec<_> = used.iter().map(SecretName::as_str).collect();
+        self.credential = (!names.is_empty()).then(|| names.join(", "));
+        self.stripped = stripped;
     }
 
     /// The request goes to a model; tells the observer so.
@@ -156,6 +197,10 @@ impl Account {
         if let Subject::Model { scanner, .. } = &mut self.subject {
             *scanner = Scanner::of(headers.get(header::CONTENT_TYPE));
         }
+        // The server does not ask for pieces of an empty body, or for those of an answer to HEAD.
+        if body.is_end_stream() || self.method == "HEAD" {
+            self.completed();
+        }
         let expected = headers
             .get(header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse().ok())
@@ -182,7 +227,8 @@ impl Account {
         }
     }
 
-    fn completed(&mut self) {
+    /// It ended as it should, if nothing was said about it before.
+    pub(crate) fn completed(&mut self) {
         if self.outcome == Outcome::ClientGone {
             self.outcome = Outcome::Completed;
         }
@@ -230,6 +276,8 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
+        let passed = self.passage.as_ref().map(|passage| passage.bytes());
+        let (bytes_in, bytes_out) = passed.unwrap_or((self.meter.bytes(), self.bytes_out));
         self.shared.audit.write(&Line {
             time: self.at,
             session: self.session,
@@ -238,12 +286,14 @@ impl Drop for Account {
             method: std::mem::take(&mut self.method),
             path: std::mem::take(&mut self.path),
             status: self.status,
-            bytes_in: self.meter.bytes(),
-            bytes_out: self.bytes_out,
+            address: self.address,
+            bytes_in,
+            bytes_out,
             milliseconds: u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX),
             verdict: self.denial.as_ref().map_or("allowed", Denial::code),
             reason: self.denial.as_ref().map(ToString::to_string),
             credential: self.credential.take(),
+            stripped: std::mem::take(&mut self.stripped),
             outcome: self.outcome.clone(),
         });
         if let Some(observed) = self.conclusion() {

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +21,9 @@ pub(crate) struct Line {
     pub(crate) sandbox: SandboxId,
     /// Where the request went or wanted to go.
     pub(crate) host: String,
+    /// The judged address of the host that the connection went to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<IpAddr>,
     pub(crate) method: String,
     /// The path without the query, which may hold secrets.
     pub(crate) path: String,
@@ -34,6 +38,9 @@ pub(crate) struct Line {
     /// The name of the credential that was added, never its value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) credential: Option<String>,
+    /// The names of headers that were left behind because they carry credentials.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) stripped: Vec<String>,
     pub(crate) outcome: Outcome,
 }
 

@@ -1,12 +1,14 @@
 //! What an operator decides about the gateway: providers and their keys, limits, the audit file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::ProviderName;
+use crate::outside::Proxy;
 use crate::rehearsal::Pacing;
+use crate::{Connector, Direct, Names, ProviderName, SystemNames};
 
 /// Everything a gateway is started with.
 #[derive(Debug, Clone)]
@@ -17,18 +19,36 @@ pub struct Config {
     pub rehearsal: Pacing,
     /// The directory of the audit file `gateway.jsonl`; made if missing.
     pub audit: PathBuf,
+    /// The file of this installation's certificate authority; made if missing. Its private key
+    /// lies nowhere else.
+    pub authority: PathBuf,
+    /// Certificates in PEM to trust besides the system's: those of a company.
+    pub trust: Option<PathBuf>,
+    /// The host's own proxy.
+    pub proxy: Proxy,
     /// What one sandbox may ask for at most.
     pub limits: Limits,
+    /// Who knows the addresses of hosts that sandboxes may reach.
+    pub names: Arc<dyn Names>,
+    /// Who connects to these addresses after they were judged.
+    pub connector: Arc<dyn Connector>,
 }
 
 impl Config {
-    /// No provider but the rehearsal, default limits, audit lines in `audit`.
-    pub fn new(audit: impl Into<PathBuf>) -> Self {
+    /// No provider but the rehearsal, default limits, hosts as the machine itself finds them, no
+    /// proxy; audit lines in `audit` beneath the directory of the server's data, and the authority
+    /// in `authority.json`.
+    pub fn new(data: impl AsRef<Path>) -> Self {
         Self {
             providers: Providers::default(),
             rehearsal: Pacing::default(),
-            audit: audit.into(),
+            audit: data.as_ref().join("audit"),
+            authority: data.as_ref().join("authority.json"),
+            trust: None,
+            proxy: Proxy::default(),
             limits: Limits::default(),
+            names: Arc::new(SystemNames::new("/etc/resolv.conf", "/etc/hosts")),
+            connector: Arc::new(Direct),
         }
     }
 }
@@ -96,6 +116,19 @@ pub struct Limits {
     pub git_bytes: u64,
     /// How long a provider may be silent before the request is given up.
     pub provider_silence: Duration,
+    /// Connections to hosts at once, further ones are denied: some of `connections` stay for models
+    /// and git.
+    pub host_connections: usize,
+    /// How long the lookup of a host's name may take.
+    pub resolve_time: Duration,
+    /// How long connecting to a host may take, over all of its addresses.
+    pub dial_time: Duration,
+    /// Bytes of a TLS greeting.
+    pub greeting_bytes: usize,
+    /// How long a TLS greeting may take to arrive.
+    pub greeting_time: Duration,
+    /// How long a host may be silent during a plain request.
+    pub host_silence: Duration,
     /// Denials in one minute before further ones are answered slowly.
     pub denials_per_minute: u64,
     /// How slowly.
@@ -115,6 +148,12 @@ impl Default for Limits {
             model_bytes: 32 * 1024 * 1024,
             git_bytes: 8 * 1024 * 1024 * 1024,
             provider_silence: Duration::from_mins(10),
+            host_connections: 48,
+            resolve_time: Duration::from_secs(10),
+            dial_time: Duration::from_secs(15),
+            greeting_bytes: 32 * 1024,
+            greeting_time: Duration::from_secs(15),
+            host_silence: Duration::from_mins(5),
             // A loop of denied requests must not fill the disk with audit lines.
             denials_per_minute: 100,
             denial_delay: Duration::from_secs(1),

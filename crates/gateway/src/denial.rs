@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use protocol::repository::RepositoryName;
+use protocol::secret::SecretName;
 
 use crate::{ProviderName, Why};
 
@@ -87,6 +88,42 @@ pub enum Denial {
         /// What is in the way.
         what: &'static str,
     },
+    /// A secret's stand-in on its way to a host the secret is not for.
+    #[error("the stand-in for the secret {secret} may not be sent to {host}")]
+    PlaceholderHost {
+        /// Whose stand-in.
+        secret: SecretName,
+        /// Where to.
+        host: String,
+    },
+    /// A stand-in in the midst of something else.
+    #[error("the header {header} holds the stand-in for the secret {secret} and more beside it")]
+    PlaceholderForm {
+        /// Whose stand-in.
+        secret: SecretName,
+        /// The header.
+        header: String,
+    },
+    /// A credential in the address, for a host to which this sandbox speaks with its own.
+    #[error("requests for {host} may not carry a credential in their address: `{parameter}`")]
+    QueryCredential {
+        /// The host.
+        host: String,
+        /// The parameter's name.
+        parameter: String,
+    },
+    /// A rule names a secret that there is none of.
+    #[error("this host needs the secret {secret}, which is not set for this repository")]
+    CredentialMissing {
+        /// Its name.
+        secret: SecretName,
+    },
+    /// A secret, or the rule that adds it, is no text for a header.
+    #[error("the secret {secret} cannot be sent in a header as its rule says")]
+    CredentialForm {
+        /// Its name.
+        secret: SecretName,
+    },
     /// A body over the limit.
     #[error("the request's body is over the limit of {limit} bytes")]
     BodyTooLarge {
@@ -120,6 +157,11 @@ impl Denial {
             Self::GitReference { .. } => "git_reference",
             Self::GitDeletion { .. } => "git_deletion",
             Self::GitUnreadable { .. } => "git_unreadable",
+            Self::PlaceholderHost { .. } => "placeholder_host",
+            Self::PlaceholderForm { .. } => "placeholder_form",
+            Self::QueryCredential { .. } => "query_credential",
+            Self::CredentialMissing { .. } => "credential_missing",
+            Self::CredentialForm { .. } => "credential_form",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyStalled => "body_stalled",
             Self::UnreadableHead => "unreadable_head",
@@ -166,6 +208,23 @@ impl Denial {
             Self::GitUnreadable { .. } => {
                 "push with an ordinary git client, unsigned and with fewer refs at once".to_owned()
             }
+            Self::PlaceholderHost { secret, .. } => {
+                format!("send it only to the hosts that {secret} is for: hangar secret list")
+            }
+            Self::PlaceholderForm { .. } => {
+                "send the stand-in alone, behind `Bearer `, or as user or password of `Basic`"
+                    .to_owned()
+            }
+            Self::QueryCredential { .. } => "the gateway adds this repository's credential in a \
+                header; leave yours out of the address"
+                .to_owned(),
+            Self::CredentialMissing { secret } => {
+                format!("ask an admin of this server to set it: hangar secret set {secret}")
+            }
+            Self::CredentialForm { secret } => format!(
+                "ask an admin of this server to set {secret} again without line ends, and to look \
+                 at the header and format in the host's rule"
+            ),
             Self::BodyTooLarge { .. } => "send less at once".to_owned(),
             Self::BodyStalled | Self::UnreadableHead => "send the request again".to_owned(),
             Self::NoAudit => "free space in the server's data directory, then try again".to_owned(),

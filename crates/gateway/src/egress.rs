@@ -4,8 +4,19 @@
 //! and the connection goes to a judged address without asking again. Nothing is reached that no
 //! rule names.
 
+mod address;
+pub(crate) mod connect;
 mod decide;
+mod dial;
+pub(crate) mod hello;
+pub(crate) mod live;
+pub(crate) mod meter;
+mod names;
+pub(crate) mod plain;
+pub(crate) mod reach;
 mod why;
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use protocol::network::{HostPattern, HostRule, NetworkPolicy};
 use protocol::sandbox::Limits;
@@ -13,8 +24,16 @@ use protocol::secret::SecretName;
 use secrecy::SecretString;
 
 pub use decide::{Target, Way};
-pub(crate) use decide::{decide, spelled};
+pub(crate) use decide::{decide, inside, spelled};
+pub use dial::{Connector, Direct};
+pub use names::{Names, SystemNames, Unresolved};
 pub use why::Why;
+
+use crate::account::Account;
+use crate::body::{Body, full_body};
+use crate::handler::{Form, deny};
+use crate::server::Shared;
+use reach::Stop;
 
 /// What a sandbox may reach besides models and its repository. The default reaches nothing.
 #[derive(Debug, Clone)]
@@ -62,5 +81,24 @@ impl Egress {
             || !rule.paths.is_empty()
             || rule.credential.is_some()
             || self.credentials.iter().flat_map(|one| &one.hosts).any(|one| one.matches(host))
+    }
+}
+
+/// Answers a request for a host that is not reached.
+pub(crate) async fn stop(
+    shared: &Shared,
+    mut account: Account,
+    target: &Target,
+    why: Stop,
+) -> Response<Body> {
+    match why {
+        Stop::Denied(why) => deny(shared, account, &target.denial(why), Form::Json).await,
+        Stop::Failed(reason) => {
+            let body = serde_json::json!({ "error": reason }).to_string();
+            account.failed(reason);
+            let json = HeaderValue::from_static("application/json");
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, json)]);
+            account.answer(StatusCode::BAD_GATEWAY, headers, full_body(body))
+        }
     }
 }

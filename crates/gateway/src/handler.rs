@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use serde_json::json;
 
 use crate::account::Account;
 use crate::body::{Body, full_body};
-use crate::server::{Shared, Slot};
-use crate::{Denial, Head, Route, Verdict, decide, git, model};
+use crate::server::{Afterwards, Shared, Slot};
+use crate::{Denial, Head, Route, Verdict, Way, decide, egress, git, model};
 
 pub(crate) async fn handle(
     shared: Arc<Shared>,
     slot: Arc<Slot>,
     request: Request<Incoming>,
+    afterwards: &Afterwards,
 ) -> Response<Body> {
     let binding = slot.binding();
     let head = Head {
@@ -51,10 +53,11 @@ pub(crate) async fn handle(
         (Verdict::Allowed(Route::Git(_)), None) => {
             deny(&shared, account, &Denial::Unbound, form).await
         }
+        (Verdict::Allowed(Route::Host(target)), _) if target.way == Way::Plain => {
+            egress::plain::serve(&shared, &slot, account, *target, request).await
+        }
         (Verdict::Allowed(Route::Host(target)), _) => {
-            let reason = format!("this gateway cannot carry requests for {} yet", target.host);
-            account.failed(reason.clone());
-            account.answer(StatusCode::NOT_IMPLEMENTED, HeaderMap::new(), full_body(reason))
+            egress::connect::serve(shared, &slot, account, *target, request, afterwards).await
         }
     }
 }
@@ -71,7 +74,7 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    fn of(request: &Request<Incoming>) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
         let path = request.uri().path();
         let git = request
             .headers()
@@ -102,7 +105,9 @@ pub(crate) async fn deny(
         Form::Text => ("text/plain; charset=utf-8", format!("denied: {reason}\nhint: {hint}\n")),
         Form::Json => (
             "application/json",
-            json!({ "denied": reason, "hint": hint, "code": denial.code() }).to_string(),
+            // Package managers show `error` to their users.
+            json!({ "error": reason, "denied": reason, "hint": hint, "code": denial.code() })
+                .to_string(),
         ),
         Form::Model => {
             let message = format!("{reason}; {hint}");
@@ -115,6 +120,16 @@ pub(crate) async fn deny(
             ("application/json", body.to_string())
         }
     };
-    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
-    account.answer(denial.status(), headers, full_body(text))
+    let mut headers =
+        HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
+    let about_host = matches!(denial, Denial::Host { .. });
+    if about_host && let Ok(reason) = HeaderValue::from_str(&reason) {
+        headers.insert("x-hangar-denied", reason);
+    }
+    let mut response = account.answer(denial.status(), headers, full_body(text));
+    // Most programs throw away the body of a refused CONNECT and show this line at best.
+    if about_host && let Ok(phrase) = ReasonPhrase::try_from(reason) {
+        response.extensions_mut().insert(phrase);
+    }
+    response
 }

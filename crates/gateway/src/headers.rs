@@ -35,8 +35,23 @@ pub(crate) fn for_git(headers: &HeaderMap) -> HeaderMap {
     })
 }
 
+/// The headers of an unencrypted request to send to a host: all but those of one connection, and
+/// no credentials, which have no business on an open wire.
+pub(crate) fn for_hosts(headers: &HeaderMap) -> HeaderMap {
+    let passed = of_message(headers);
+    select(&passed, |name| {
+        !matches!(*name, header::AUTHORIZATION | header::COOKIE | header::EXPECT | header::HOST)
+            && !matches!(name.as_str(), "x-api-key" | "api-key" | "private-token" | "cookie2")
+    })
+}
+
 /// The headers to send back into the sandbox: all but those of one connection, and cookies.
 pub(crate) fn for_sandbox(headers: &HeaderMap) -> HeaderMap {
+    select(&of_message(headers), |name| *name != header::SET_COOKIE)
+}
+
+/// Without those that are about one connection and end there.
+pub(crate) fn of_message(headers: &HeaderMap) -> HeaderMap {
     let named: Vec<String> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -50,12 +65,11 @@ pub(crate) fn for_sandbox(headers: &HeaderMap) -> HeaderMap {
             header::CONNECTION
                 | header::PROXY_AUTHENTICATE
                 | header::PROXY_AUTHORIZATION
-                | header::SET_COOKIE
                 | header::TE
                 | header::TRAILER
                 | header::TRANSFER_ENCODING
                 | header::UPGRADE
-        ) && name.as_str() != "keep-alive"
+        ) && !matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
             && !named.iter().any(|listed| listed == name.as_str())
     })
 }
@@ -97,6 +111,25 @@ mod tests {
         assert_eq!(passed["anthropic-version"], "2023-06-01");
         assert_eq!(passed["content-type"], "application/json");
         assert_eq!(passed["accept-encoding"], "identity");
+    }
+
+    #[test]
+    fn no_credential_goes_over_an_open_wire() {
+        let passed = for_hosts(&headers(&[
+            ("authorization", "Basic secret"),
+            ("cookie", "secret"),
+            ("x-api-key", "secret"),
+            ("private-token", "secret"),
+            ("proxy-authorization", "secret"),
+            ("proxy-connection", "keep-alive"),
+            ("connection", "x-mine"),
+            ("x-mine", "secret"),
+            ("host", "one"),
+            ("user-agent", "apt"),
+            ("range", "bytes=1-"),
+        ]));
+        assert!(!format!("{passed:?}").contains("secret"), "{passed:?}");
+        assert_eq!(passed.len(), 2, "{passed:?}");
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub(crate) use scan::Scanner;
 use crate::account::Account;
 use crate::body::{Body, BoxError, Metered, full_body};
 use crate::handler::{Form, deny};
+use crate::outside::Proxy;
+use crate::outside::proxy::Endpoint;
+use crate::outside::trust::Trust;
 use crate::server::Shared;
 use crate::{
     Denial, Dialect, Error, Limits, ModelRoute, Provider, ProviderName, Providers, headers,
@@ -40,9 +43,15 @@ struct Client {
 }
 
 impl Clients {
-    pub(crate) fn new(providers: &Providers, limits: &Limits) -> Result<Self, Error> {
+    pub(crate) fn new(
+        providers: &Providers,
+        limits: &Limits,
+        proxy: &Proxy,
+        trust: &Trust,
+    ) -> Result<Self, Error> {
         let client = |name| {
-            providers.get(name).map(|provider| Client::new(name, provider, limits)).transpose()
+            let provider = providers.get(name);
+            provider.map(|provider| Client::new(name, provider, limits, proxy, trust)).transpose()
         };
         Ok(Self {
             anthropic: client(ProviderName::Anthropic)?,
@@ -60,7 +69,13 @@ impl Clients {
 }
 
 impl Client {
-    fn new(name: ProviderName, provider: &Provider, limits: &Limits) -> Result<Self, Error> {
+    fn new(
+        name: ProviderName,
+        provider: &Provider,
+        limits: &Limits,
+        proxy: &Proxy,
+        trust: &Trust,
+    ) -> Result<Self, Error> {
         let address = || Error::Address {
             provider: name,
             address: provider.base_url.rsplit('@').next().unwrap_or_default().to_owned(),
@@ -70,18 +85,26 @@ impl Client {
             ("http" | "https", Some(host), None) => host.to_owned(),
             _ => return Err(address()),
         };
-        // Fails only if one is installed already, which serves as well.
-        let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let failed = |source| Error::Client { provider: name, source };
+        let through = match (url.scheme(), url.port_or_known_default()) {
+            ("https", Some(port)) => proxy.for_https(&host, port),
+            (_, Some(port)) => proxy.for_http(&host, port),
+            (_, None) => None,
+        };
+        let through = through.map(Endpoint::for_reqwest).transpose().map_err(failed)?;
         let mut builder = reqwest::Client::builder()
             // A redirect would carry the key to wherever it points.
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(std::time::Duration::from_secs(10))
             .read_timeout(limits.provider_silence)
-            .tcp_nodelay(true);
-        if host == "localhost" || host.starts_with("127.") || host == "[::1]" {
-            builder = builder.no_proxy();
+            .tcp_nodelay(true)
+            .tls_backend_preconfigured(trust.client(&[b"h2", b"http/1.1"])?)
+            // The environment says nothing here: its proxies are in the configuration.
+            .no_proxy();
+        if let Some(through) = through {
+            builder = builder.proxy(through);
         }
-        let http = builder.build().map_err(|source| Error::Client { provider: name, source })?;
+        let http = builder.build().map_err(failed)?;
         let host = url.port().map_or(host.clone(), |port| format!("{host}:{port}"));
         Ok(Self { http, base: provider.base_url.trim_end_matches('/').to_owned(), host })
     }

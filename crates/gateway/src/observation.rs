@@ -79,6 +79,14 @@ pub enum Observed {
         /// Denials of this host since the last such observation, this one included.
         count: u64,
     },
+    /// The sandbox sends faster than it may and is slowed down. Told at once the first time, then at
+    /// most once a minute.
+    Throttled {
+        /// What it tried, in bits per second.
+        tried: u64,
+        /// What it may, in bits per second.
+        maximum: u64,
+    },
     /// A git request ended.
     Git {
         /// Fetch or push.

@@ -6,14 +6,15 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use protocol::{SandboxId, SessionId};
+use protocol::{SandboxId, SessionId, Timestamp};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -22,11 +23,19 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::account::Account;
 use crate::audit::Audit;
 use crate::denials::{Advice, Denials};
+use crate::egress::live::Live;
+use crate::egress::meter::{Flow, Throttled};
 use crate::git::GitUpstream;
 use crate::handler::handle;
+use crate::intercept::authority::{self, Authority};
 use crate::model::Clients;
+use crate::outside::trust::{self, Trust};
+use crate::outside::{Proxy, UnreadableTrust};
 use crate::rehearsal::Rehearsal;
-use crate::{Binding, Config, Denial, Egress, Limits, Observer, Providers};
+use crate::{
+    Binding, Config, Connector, Denial, Egress, Limits, Names, Observation, Observed, Observer,
+    Providers,
+};
 
 /// What can go wrong while a gateway is set up. Requests never fail with these.
 #[derive(Debug, thiserror::Error)]
@@ -39,10 +48,17 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The certificate authority cannot be used.
+    #[error(transparent)]
+    Authority(#[from] authority::Error),
+    /// The operator's certificates cannot be used.
+    #[error(transparent)]
+    Trust(#[from] UnreadableTrust),
+    /// TLS to the outside cannot be prepared.
+    #[error("preparing TLS to other hosts")]
+    Tls(#[from] rustls::Error),
     /// No client for a provider can be made.
-    #[error(
-        "preparing the connection to the model provider {provider}: check that the system's CA certificates are installed (Debian: ca-certificates)"
-    )]
+    #[error("preparing the connection to the model provider {provider}")]
     Client {
         /// Which one.
         provider: crate::ProviderName,
@@ -106,7 +122,14 @@ pub(crate) struct Shared {
     pub(crate) git: Arc<dyn GitUpstream>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) audit: Audit,
+    pub(crate) authority: Authority,
+    pub(crate) trust: Trust,
+    /// How to speak TLS as a client, for requests that are judged one by one.
+    pub(crate) tls: Arc<rustls::ClientConfig>,
+    pub(crate) proxy: Proxy,
     pub(crate) limits: Limits,
+    pub(crate) names: Arc<dyn Names>,
+    pub(crate) connector: Arc<dyn Connector>,
     requests: AtomicU64,
 }
 
@@ -122,11 +145,34 @@ pub(crate) struct Slot {
     pub(crate) sandbox: SandboxId,
     binding: RwLock<Option<Arc<Binding>>>,
     denials: Mutex<Denials>,
+    /// What it sends and receives.
+    pub(crate) flow: Arc<Flow>,
+    /// Its connections to hosts.
+    pub(crate) live: Live,
 }
 
 impl Slot {
+    fn new(sandbox: SandboxId) -> Self {
+        Self {
+            sandbox,
+            binding: RwLock::default(),
+            denials: Mutex::new(Denials::new()),
+            flow: Arc::new(Flow::new(Instant::now())),
+            live: Live::default(),
+        }
+    }
+
     pub(crate) fn binding(&self) -> Option<Arc<Binding>> {
         self.binding.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces what it may reach, and then ends what it may not reach any more: a connection that
+    /// is being made looks at the binding after it was listed.
+    fn bind(&self, binding: Binding) {
+        let binding = Arc::new(binding);
+        self.flow.set(&binding.egress);
+        *self.binding.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&binding));
+        self.live.keep_allowed(&binding.egress);
     }
 
     pub(crate) fn note_denial(&self, host: &str, now: Instant) -> Advice {
@@ -153,7 +199,10 @@ impl Gateway {
     ) -> Result<Self, Error> {
         let audit = Audit::open(&config.audit)
             .map_err(|source| Error::Audit { directory: config.audit.clone(), source })?;
-        let clients = Clients::new(&config.providers, &config.limits)?;
+        let authority = Authority::open(&config.authority, SystemTime::now())?;
+        let trust = Trust::read(config.trust.as_deref())?;
+        let tls = Arc::new(trust.client(&[b"http/1.1"])?);
+        let clients = Clients::new(&config.providers, &config.limits, &config.proxy, &trust)?;
         let all = CancellationToken::new();
         let shared = Shared {
             providers: config.providers,
@@ -162,7 +211,13 @@ impl Gateway {
             git,
             observer,
             audit,
+            authority,
+            trust,
+            tls,
+            proxy: config.proxy,
             limits: config.limits,
+            names: config.names,
+            connector: config.connector,
             requests: AtomicU64::new(0),
         };
         Ok(Self {
@@ -179,22 +234,17 @@ impl Gateway {
     /// socket can be dialled by every user who can reach its directory, because the sandbox's
     /// root is an unprivileged user here: the directory's parents must be private.
     pub fn open(&self, sandbox: SandboxId, socket: &Path) -> Result<(), Error> {
-        let (listener, inode) = listen(socket).map_err(|source| Error::Listen {
-            sandbox,
-            socket: socket.to_owned(),
-            source,
-        })?;
+        let failed = |source| Error::Listen { sandbox, socket: socket.to_owned(), source };
+        // Before the socket, so that who can connect can also trust.
+        self.write_trust(socket).map_err(failed)?;
+        let (listener, inode) = listen(socket).map_err(failed)?;
         let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = match doors.remove(&sandbox) {
             Some(door) => {
                 door.closing.cancel();
                 door.slot
             }
-            None => Arc::new(Slot {
-                sandbox,
-                binding: RwLock::default(),
-                denials: Mutex::new(Denials::new()),
-            }),
+            None => Arc::new(Slot::new(sandbox)),
         };
         let closing = self.all.child_token();
         tokio::spawn(accept(
@@ -207,30 +257,36 @@ impl Gateway {
         Ok(())
     }
 
+    /// Writes the certificates that programs in the sandbox trust beside its socket.
+    fn write_trust(&self, socket: &Path) -> io::Result<()> {
+        let directory = std::fs::File::open(socket.parent().unwrap_or(Path::new(".")))?;
+        let bundle = self.shared.trust.bundle(self.shared.authority.certificates());
+        trust::write_bundle(&directory, trust::file_name(), &bundle)
+    }
+
     /// Gives a sandbox to a session: from now on its model, and its repository, can be reached.
     /// Doing so twice for the same session replaces the binding.
     pub fn bind(&self, sandbox: SandboxId, binding: Binding) -> Result<(), Error> {
         let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
         let door = doors.get(&sandbox).ok_or(Error::NotOpen(sandbox))?;
-        let mut place = door.slot.binding.write().unwrap_or_else(PoisonError::into_inner);
-        match place.as_ref() {
+        match door.slot.binding() {
             Some(bound) if bound.session != binding.session => {
                 Err(Error::BoundToAnother { sandbox, bound: bound.session, asked: binding.session })
             }
             _ => {
-                *place = Some(Arc::new(binding));
+                door.slot.bind(binding);
                 Ok(())
             }
         }
     }
 
-    /// Changes what a bound sandbox may reach besides models and its repository, from now on.
+    /// Changes what a bound sandbox may reach besides models and its repository. Connections that
+    /// would not be allowed any more are closed at once; the others stay.
     pub fn set_egress(&self, sandbox: SandboxId, egress: Egress) -> Result<(), Error> {
         let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
         let door = doors.get(&sandbox).ok_or(Error::NotOpen(sandbox))?;
-        let mut place = door.slot.binding.write().unwrap_or_else(PoisonError::into_inner);
-        let bound = place.as_ref().ok_or(Error::NotBound(sandbox))?;
-        *place = Some(Arc::new(Binding { egress, ..Binding::clone(bound) }));
+        let bound = door.slot.binding().ok_or(Error::NotBound(sandbox))?;
+        door.slot.bind(Binding { egress, ..Binding::clone(&bound) });
         Ok(())
     }
 
@@ -240,6 +296,12 @@ impl Gateway {
         if let Some(door) = door {
             door.closing.cancel();
             remove_own(&door.socket, door.inode);
+            let bundle = door.socket.with_file_name(trust::file_name());
+            if let Err(error) = std::fs::remove_file(&bundle)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(bundle = %bundle.display(), %error, "certificates stay behind");
+            }
             self.shared.rehearsal.forget(sandbox);
         }
     }
@@ -321,17 +383,38 @@ async fn accept(
     }
 }
 
+/// What a connection does after its last answer: carry a tunnel.
+#[derive(Default)]
+pub(crate) struct Afterwards(Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>);
+
+impl Afterwards {
+    pub(crate) fn put(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(tunnel));
+    }
+
+    fn take(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 async fn serve(stream: UnixStream, shared: Arc<Shared>, slot: Arc<Slot>) {
+    let afterwards = Afterwards::default();
     let service = service_fn(|request| {
-        let (shared, slot) = (Arc::clone(&shared), Arc::clone(&slot));
-        async move { Ok::<_, Infallible>(handle(shared, slot, request).await) }
+        let (shared, slot, afterwards) = (Arc::clone(&shared), Arc::clone(&slot), &afterwards);
+        async move { Ok::<_, Infallible>(handle(shared, slot, request, afterwards).await) }
     });
+    let stream = throttled(stream, &shared, &slot);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.limits.head_time)
         .max_buf_size(shared.limits.head_bytes.max(8192))
         .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
         .await;
+    if let Some(tunnel) = afterwards.take() {
+        // On the same task: it keeps the connection's place and ends with the sandbox.
+        tunnel.await;
+    }
     // A head that hyper refused reached no handler, and is a decision all the same.
     if let Err(error) = served
         && error.is_parse()
@@ -341,4 +424,18 @@ async fn serve(stream: UnixStream, shared: Arc<Shared>, slot: Arc<Slot>) {
         account.denied(&Denial::UnreadableHead);
         account.failed(error.to_string());
     }
+}
+
+/// The connection at the rate its sandbox may send.
+fn throttled(stream: UnixStream, shared: &Arc<Shared>, slot: &Arc<Slot>) -> Throttled<UnixStream> {
+    let (of, to) = (Arc::clone(slot), Arc::clone(shared));
+    let tell = move |tried, maximum| {
+        to.observer.observed(Observation {
+            sandbox: of.sandbox,
+            session: of.binding().map(|binding| binding.session),
+            at: Timestamp::from_system(SystemTime::now()),
+            what: Observed::Throttled { tried, maximum },
+        });
+    };
+    Throttled::new(stream, Arc::clone(&slot.flow), Box::new(tell))
 }

@@ -7,9 +7,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use crate::Timestamp;
 use crate::network::HostPattern;
 use crate::repository::RepositoryName;
+use crate::{Timestamp, layout};
 
 /// The name of a secret and of the variable that carries it: capitals, digits and `_`, a letter
 /// first, at most 64 characters.
@@ -33,8 +33,8 @@ const RESERVED: [&str; 12] = [
     "BASH_ENV",
     "LD_PRELOAD",
     "LD_LIBRARY_PATH",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
+    "NODE_USE_ENV_PROXY",
+    "JAVA_TOOL_OPTIONS",
 ];
 
 impl SecretName {
@@ -54,7 +54,10 @@ impl FromStr for SecretName {
                 .bytes()
                 .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
             && !text.starts_with("HANGAR_")
-            && !RESERVED.contains(&text);
+            && !RESERVED.contains(&text)
+            && !layout::PROXY_VARIABLES.contains(&text)
+            && !layout::NO_PROXY_VARIABLES.contains(&text)
+            && !layout::TRUST_VARIABLES.contains(&text);
         if good { Ok(Self(text.to_owned())) } else { Err(ParseSecretNameError(text.to_owned())) }
     }
 }
@@ -278,7 +281,20 @@ mod tests {
     #[test]
     fn names_are_variables_that_break_nothing() {
         assert!("NPM_TOKEN".parse::<SecretName>().is_ok());
-        for bad in ["", "npm", "1A", "_A", "A-B", "A B", "PATH", "LD_PRELOAD", "HANGAR_X", "A=B"] {
+        for bad in [
+            "",
+            "npm",
+            "1A",
+            "_A",
+            "A-B",
+            "A B",
+            "PATH",
+            "LD_PRELOAD",
+            "HANGAR_X",
+            "A=B",
+            "NO_PROXY",
+            "SSL_CERT_FILE",
+        ] {
             assert!(bad.parse::<SecretName>().is_err(), "{bad:?}");
         }
     }

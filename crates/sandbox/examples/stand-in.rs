@@ -20,9 +20,13 @@ type Reply = Result<Response<Full<Bytes>>, Box<dyn std::error::Error + Send + Sy
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    #[expect(unsafe_code, reason = "the launcher hands the listener over by number")]
-    // SAFETY: descriptor 3 is the listening socket, and nothing else here owns it.
-    let listener = unsafe { std::os::unix::net::UnixListener::from_raw_fd(3) };
+    let mut arguments = std::env::args().skip(1);
+    let listener = match (arguments.next().as_deref(), arguments.next()) {
+        (Some("--listen"), Some(path)) => {
+            std::os::unix::net::UnixListener::bind(path).expect("a socket")
+        }
+        _ => inherited(),
+    };
     listener.set_nonblocking(true).expect("a socket");
     let listener = UnixListener::from_std(listener).expect("a listening socket");
     loop {
@@ -38,6 +42,14 @@ async fn main() {
         });
         let connection = hyper::server::conn::http1::Builder::new();
         tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+    }
+}
+
+fn inherited() -> std::os::unix::net::UnixListener {
+    #[expect(unsafe_code, reason = "the launcher hands the listener over by number")]
+    // SAFETY: descriptor 3 is the listening socket, and nothing else here owns it.
+    unsafe {
+        std::os::unix::net::UnixListener::from_raw_fd(3)
     }
 }
 

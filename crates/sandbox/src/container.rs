@@ -5,10 +5,11 @@
 //!                          state.json    who PID 1 is; there from its start on
 //!                          ended         why it ended
 //!                          agentd.sock   agentd's API; PID 1 listens on it as descriptor 3
+//!                          runtime/      of an OCI runtime, where one takes the bundle
 //!                          gateway/      seen inside at /run/hangar
 //!                          files/upper   what the sandbox changed
 //! <data>/images/<id>/layer               a frozen upper
-//! <data>/base/host-<hash>                the lowest layer
+//! <data>/base/host-<hash>                the lowest layer; `bare-<hash>` beneath an image
 //! ```
 //!
 //! Everything is read from these files and from the kernel, nothing is only in memory: a new
@@ -18,15 +19,20 @@
 mod bundle;
 mod cgroup;
 mod config;
+mod connection;
 mod files;
 mod floor;
+pub mod gvisor;
 pub mod handover;
 mod launch;
 mod layers;
 mod owner;
 mod probe;
 mod process;
+mod reap;
+mod runtime;
 mod skeleton;
+pub mod system_calls;
 mod takeover;
 
 use std::collections::HashMap;
@@ -40,10 +46,12 @@ use protocol::sandbox::{Isolation, SandboxDescription};
 
 use self::cgroup::Groups;
 pub use self::config::{Config, ReadOnly};
-use self::files::{failed, make_directory, remove_tree, write};
+use self::files::{failed, make_directory};
+pub(crate) use self::files::{make_private_directory, remove_tree, write};
 pub use self::floor::floor;
-use self::owner::Owner;
+pub(crate) use self::owner::Owner;
 use self::process::{Process, recorded};
+pub use self::runtime::LAUNCHER;
 use crate::{Backend, Error, Layers, Observed, ObservedState, Probe, Spec, Stream};
 
 /// After SIGKILL a process may still write back what it mapped; longer than this is a fault.
@@ -60,6 +68,8 @@ pub struct Container {
     owner: Owner,
     groups: Arc<Groups>,
     skeleton: PathBuf,
+    /// The lowest layer beneath images.
+    bare: PathBuf,
     /// One operation at a time on each sandbox.
     locks: Arc<Mutex<HashMap<SandboxId, Arc<tokio::sync::Mutex<()>>>>>,
 }
@@ -73,14 +83,16 @@ impl Container {
         for name in ["sandboxes", "images"] {
             make_directory(&config.data.join(name), 0o700)?;
         }
-        sweep(&config.data.join("sandboxes"))?;
+        reap::sweep_discarded(&config.data.join("sandboxes"))?;
+        reap::sweep_base(&config.data.join("base"))?;
         let owner = Owner::of_this_process();
         let points: Vec<&str> =
             config.extra_read_only.iter().map(|it| it.inside.as_str()).collect();
         let skeleton = skeleton::layer(&config.data.join("base"), owner, &points)?;
+        let bare = skeleton::bare(&config.data.join("base"), owner)?;
         let groups = Arc::new(Groups::find(&config.data));
         let config = Arc::new(config);
-        Ok(Self { config, owner, groups, skeleton, locks: Arc::default() })
+        Ok(Self { config, owner, groups, skeleton, bare, locks: Arc::default() })
     }
 
     fn sandboxes(&self) -> PathBuf {
@@ -173,15 +185,6 @@ fn recorded_groups(directory: &Path) -> Vec<PathBuf> {
     serde_json::from_slice(&text).unwrap_or_default()
 }
 
-/// Finishes the deletions that a crash interrupted.
-fn sweep(sandboxes: &Path) -> Result<(), Error> {
-    let entries = std::fs::read_dir(sandboxes).map_err(failed("read", sandboxes))?;
-    entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("discarded-"))
-        .try_for_each(|entry| remove_tree(&entry.path()))
-}
-
 fn stop_failed(id: SandboxId, remaining: String) -> Error {
     Error::Stop { id, remaining, seconds: KILL_PATIENCE.as_secs() }
 }
@@ -219,8 +222,12 @@ impl Backend for Container {
         Isolation::Namespaces
     }
 
-    async fn probe(&self) -> Probe {
-        probe::probe(self).await
+    fn levels(&self) -> Vec<Isolation> {
+        Isolation::LEVELS.to_vec()
+    }
+
+    async fn probe(&self, isolation: Isolation) -> Probe {
+        probe::probe(self, isolation).await
     }
 
     async fn prepare(&self, spec: &Spec) -> Result<(), Error> {
@@ -229,7 +236,7 @@ impl Backend for Container {
     }
 
     async fn create(&self, spec: &Spec) -> Result<SandboxDescription, Error> {
-        self.start(spec, &self.config.init).await
+        self.start(spec).await
     }
 
     async fn observe(&self) -> Result<Vec<Observed>, Error> {
@@ -250,12 +257,8 @@ impl Backend for Container {
     }
 
     async fn connect(&self, id: SandboxId) -> Result<Box<dyn Stream>, Error> {
-        use std::os::fd::AsRawFd as _;
         let directory = self.known(id)?;
-        // By descriptor, because the whole path may be longer than a socket's address.
-        let opened = std::fs::File::open(&directory).map_err(failed("open", &directory))?;
-        let path = format!("/proc/self/fd/{}/{}", opened.as_raw_fd(), handover::SOCKET);
-        match tokio::net::UnixStream::connect(path).await {
+        match connection::connect(&directory).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(source) => Err(Error::Connect { id, source }),
         }
@@ -289,7 +292,7 @@ impl Backend for Container {
         let (directory, sandboxes) = (self.directory(id), self.sandboxes());
         blocking(move || {
             // Out of sight at once, so that nobody sees half a sandbox.
-            let trash = sandboxes.join(format!("discarded-{id}"));
+            let trash = sandboxes.join(format!("{}{id}", reap::DISCARDED));
             match std::fs::rename(&directory, &trash) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(failed("remove", &directory)(error));
@@ -304,16 +307,7 @@ impl Backend for Container {
     }
 
     async fn reap(&self, known: &[SandboxId]) -> Result<Vec<SandboxId>, Error> {
-        let observed = self.observe().await?.into_iter();
-        let running = observed.filter(|one| one.state == ObservedState::Running).map(|one| one.id);
-        let mut strangers: Vec<SandboxId> = running.chain(self.groups.known()).collect();
-        strangers.sort();
-        strangers.dedup();
-        strangers.retain(|id| !known.contains(id));
-        let stopped =
-            futures_util::future::join_all(strangers.iter().map(|id| self.stop(*id))).await;
-        self.groups.sweep();
-        stopped.into_iter().collect::<Result<(), Error>>().map(|()| strangers)
+        self.reap_strangers(known).await
     }
 
     fn gateway_directory(&self, id: SandboxId) -> PathBuf {

@@ -92,12 +92,24 @@ pub struct Probe {
     pub isolation: Isolation,
     /// Whether a sandbox was really started and worked.
     pub works: bool,
-    /// From the request to PID 1 running, in milliseconds, of the sandbox that was started.
+    /// What takes the bundle, with its version; none where it was not found.
+    pub runtime: Option<String>,
+    /// From the request to agentd's socket accepting, in milliseconds, of the sandbox that was started.
     pub start_milliseconds: Option<u64>,
     /// What was looked at, in the order of dependence.
     pub checks: Vec<Check>,
     /// Which limits hold here.
     pub limits: Vec<LimitReport>,
+}
+
+impl Probe {
+    /// Why this level does not work here, and what would change it.
+    pub fn why_not(&self) -> Option<(&str, &str)> {
+        self.checks.iter().find_map(|check| match &check.state {
+            CheckState::Missing { detail, hint } => Some((detail.as_str(), hint.as_str())),
+            CheckState::Good { .. } | CheckState::Weak { .. } => None,
+        })
+    }
 }
 
 /// One thing a probe looked at.
@@ -235,11 +247,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// Something that runs sandboxes. Every method may be called from any task at any time.
 #[async_trait]
 pub trait Backend: Send + Sync + Debug {
-    /// The wall around this backend's sandboxes.
+    /// The wall sandboxes get where nobody asks for another.
     fn isolation(&self) -> Isolation;
 
-    /// Really starts a sandbox, and says what works here, what does not and what would change it.
-    async fn probe(&self) -> Probe;
+    /// The walls that can be asked for, from weakest to strongest, whether they work here or not.
+    fn levels(&self) -> Vec<Isolation> {
+        vec![self.isolation()]
+    }
+
+    /// Really starts a sandbox behind this wall and runs a command in it, and says what works here,
+    /// what does not and what would change it.
+    async fn probe(&self, isolation: Isolation) -> Probe;
+
+    /// [`Backend::probe`] of every level, one after the other.
+    async fn probes(&self) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        for level in self.levels() {
+            probes.push(self.probe(level).await);
+        }
+        probes
+    }
 
     /// Makes the sandbox's directories, so that the gateway can listen in
     /// [`Backend::gateway_directory`] before anything runs. Again: nothing happens.
@@ -270,8 +297,10 @@ pub trait Backend: Send + Sync + Debug {
     async fn discard(&self, id: SandboxId) -> Result<(), Error>;
 
     /// Stops every running sandbox that is not in `known`, and removes what lies outside the data
-    /// directory (limit groups) of sandboxes that are gone. Deletes no files. Returns which ones it
-    /// acted on. For a server that starts, after it has read its journal.
+    /// directory (limit groups) of sandboxes that are gone. Keeps every file that another sandbox
+    /// could continue from, and removes what is left of the others: directories that were only
+    /// prepared, or whose files were taken, layers half made. Returns which ones it stopped. For a
+    /// server that starts, after it has read its journal and before it starts anything.
     async fn reap(&self, known: &[SandboxId]) -> Result<Vec<SandboxId>, Error>;
 
     /// Where the gateway puts `gateway.sock` of this sandbox; exists from `prepare` on.

@@ -6,11 +6,13 @@
 //! | [`agentd`] | [`agentd::Client`], agentd's API over any backend's connections |
 //! | [`simulated`] | sandboxes inside this process, for tests and benches: no foreign code runs |
 //! | [`container`] | sandboxes from Linux namespaces, started by `hangar-launch` |
+//! | [`base`] | images that sandboxes stand on: fetched, checked, unpacked with few rights |
 //! | [`conformance`] | the named invariants both are held to |
 //!
 //! Everything a sandbox says is untrusted: answers are bounded before they are read.
 
 pub mod agentd;
+pub mod base;
 pub mod conformance;
 pub mod container;
 pub mod contract;

@@ -215,11 +215,12 @@ impl Backend for Simulated {
         Isolation::Simulated
     }
 
-    async fn probe(&self) -> Probe {
+    async fn probe(&self, isolation: Isolation) -> Probe {
         Probe {
-            isolation: Isolation::Simulated,
-            works: true,
-            start_milliseconds: Some(0),
+            isolation,
+            runtime: None,
+            works: isolation == Isolation::Simulated,
+            start_milliseconds: (isolation == Isolation::Simulated).then_some(0),
             checks: vec![Check {
                 what: "isolation".into(),
                 state: CheckState::Weak {

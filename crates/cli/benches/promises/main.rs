@@ -4,6 +4,7 @@
 //! `HANGAR_BENCH_SAMPLES` sets how many samples of each are taken, `HANGAR_BENCH_DATA` where the
 //! data directory is made.
 
+mod idle;
 mod machine;
 mod model;
 mod promise;
@@ -12,6 +13,7 @@ mod report;
 mod samples;
 mod sandboxes;
 mod server;
+mod starts;
 mod streams;
 mod world;
 
@@ -57,7 +59,9 @@ async fn measure(directory: &Path, only: &[String], samples: &mut Samples) -> an
         let begins = |word: &String| names.iter().any(|name| name.starts_with(word.as_str()));
         only.is_empty() || only.iter().any(begins)
     };
-    if asked(&["floor"]) {
+    let starts = asked(&["tti_1cmd", "tti_2cmd", "tti_over_floor", "burst_100_wall"]);
+    // Starts are told beside it, so it is measured in the same run.
+    if starts || asked(&["floor"]) {
         sandboxes::floor(directory, samples).await?;
     }
     if asked(&["server_start", "server_idle_mib"]) {
@@ -68,8 +72,11 @@ async fn measure(directory: &Path, only: &[String], samples: &mut Samples) -> an
         if asked(&["rebuild_unchanged"]) {
             sandboxes::rebuild_unchanged(&world, samples).await?;
         }
-        if asked(&["tti_1cmd", "tti_2cmd"]) {
-            sandboxes::start_to_commands(&world, samples).await?;
+        if starts {
+            starts::measure(&world, samples).await?;
+        }
+        if asked(&["idle_300_pss_kib", "idle_300_machine_kib", "idle_300_kernel_kib"]) {
+            idle::measure(&world, samples).await?;
         }
         if asked(&["prompt_to_model_warm"]) {
             prompts::prompt_to_model(&world, samples).await?;

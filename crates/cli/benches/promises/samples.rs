@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use protocol::sandbox::Isolation;
 
 use crate::promise::PROMISES;
 use crate::report::Metric;
@@ -34,6 +35,24 @@ impl Samples {
         self.taken.entry(name).or_default().push(sample);
     }
 
+    /// A metric as a multiple of another one's median; nothing where either was not measured.
+    pub(crate) fn add_ratio(
+        &mut self,
+        name: &'static str,
+        of: &str,
+        over: &str,
+    ) -> anyhow::Result<()> {
+        let (Some(of), Some(over)) = (self.taken.get(of), self.taken.get(over)) else {
+            return Ok(());
+        };
+        let mut sorted = over.clone();
+        sorted.sort_by(f64::total_cmp);
+        let median = *sorted.get(sorted.len() / 2).context("no samples")?;
+        let ratios: Vec<f64> = of.iter().map(|sample| sample / median).collect();
+        ratios.into_iter().for_each(|ratio| self.add(name, ratio));
+        Ok(())
+    }
+
     /// The figures of everything that was measured.
     pub(crate) fn metrics(self) -> anyhow::Result<BTreeMap<&'static str, Metric>> {
         let known = |name: &str| PROMISES.iter().find(|promise| promise.name == name);
@@ -46,6 +65,16 @@ impl Samples {
             })
             .collect()
     }
+}
+
+/// What a metric is called at a level: the weakest has the bare name.
+pub(crate) fn at(name: &str, level: Isolation) -> anyhow::Result<&'static str> {
+    let wanted = match level {
+        Isolation::Namespaces => name.to_owned(),
+        other => format!("{name}_{other}"),
+    };
+    let promised = PROMISES.iter().find(|promise| promise.name == wanted);
+    Ok(promised.with_context(|| format!("{wanted} is not promised"))?.name)
 }
 
 /// With the clock's whole resolution.

@@ -55,7 +55,7 @@ impl World {
             email: "ada@example.org".to_owned(),
         };
         let toolkit = cli::programs::assemble(&data)?;
-        let mut gateway = gateway::Config::new(data.join("audit"));
+        let mut gateway = gateway::Config::new(&data);
         let key = SecretString::from("none");
         gateway.providers.anthropic = Some(Provider::anthropic(key, Some(model.base_url.clone())));
         let hangar = Hangar::open(Parts {

@@ -10,7 +10,9 @@ pub(crate) async fn doctor(context: &Context) -> anyhow::Result<()> {
     context.output.wait("looking at this machine");
     let facts = facts::gather(&context.data).await;
     let probe = match server::backend(context.data.root()) {
-        Ok(backend) if facts.data_trouble.is_none() => Some(backend.probe().await),
+        Ok(backend) if facts.data_trouble.is_none() => {
+            Some(backend.probe(backend.isolation()).await)
+        }
         _ => None,
     };
     let report = Report::new(&facts, probe.as_ref());

@@ -8,6 +8,7 @@ use protocol::repository::{Image, ImageState, Repository, RepositoryName};
 
 use crate::arguments::RepositoryCommand;
 use crate::client::Client;
+use crate::commands::settings;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::{escape, format};
@@ -19,6 +20,9 @@ pub(crate) async fn repository(
 ) -> anyhow::Result<()> {
     let client = context.client()?;
     match command {
+        RepositoryCommand::Settings(options) => {
+            settings::settings(context, &client, *options).await
+        }
         RepositoryCommand::Add { path, name } => {
             let mut repository = register(context, &client, &path, name).await?;
             repository.image = Some(build(context, &client, &repository.name).await?);

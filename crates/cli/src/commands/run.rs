@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::Context as _;
 use protocol::client::CreateSession;
 use protocol::repository::RepositoryName;
-use protocol::sandbox::LimitRequest;
 use protocol::{PromptId, RequestId, SessionId};
 
 use crate::arguments::{RepositoryReference, Run, Setup};
@@ -47,8 +46,8 @@ pub(crate) async fn create(
         agent: setup.agent,
         model: setup.model,
         branch: setup.branch,
-        limits: LimitRequest::default(),
-        isolation: None,
+        limits: setup.limits.request(),
+        isolation: setup.isolation,
     };
     let view = client.create(&request).await?;
     let session = view.summary.id;

@@ -5,12 +5,20 @@ use serde_json::json;
 use crate::arguments::Serve;
 use crate::context::Context;
 use crate::follow::interruption;
-use crate::server::{Options, Server};
+use crate::server::{Options, Sandboxes, Server};
 
 /// Carries out `hangar serve`.
 pub(crate) async fn serve(context: &Context, arguments: Serve) -> anyhow::Result<()> {
     let here = std::env::current_dir()?;
-    let options = Options { listen: arguments.listen, model: arguments.model, whereabouts: &here };
+    let sandboxes =
+        Sandboxes::new(arguments.isolation, &arguments.limits, &arguments.maximum.maximum)?;
+    let options = Options {
+        listen: arguments.listen,
+        model: arguments.model,
+        whereabouts: &here,
+        trust: arguments.outside.trust,
+        sandboxes,
+    };
     let server = Server::start(&context.data, options).await?;
     // Before anybody is told the address: whoever reads it may end the server at once.
     let interrupted = interruption();

@@ -1,7 +1,7 @@
 //! `hangar session`: look at sessions and take part in them.
 
 use protocol::client::{Page, SendPrompt};
-use protocol::sandbox::SandboxDescription;
+use protocol::sandbox::{LimitName, Limits, SandboxDescription};
 use protocol::session::{
     Delivery, Prompt, PromptOutcome, PromptState, SessionStatus, SessionSummary, SessionView,
 };
@@ -147,6 +147,7 @@ pub(crate) fn view_lines(style: Style, view: &SessionView) -> Vec<String> {
         row("branch", escape::line(&view.branch)),
         row("sandbox", view.sandbox.as_ref().map_or("none now".to_owned(), sandbox)),
     ];
+    rows.extend(view.sandbox.as_ref().map(|it| row("limits", limits(&it.limits))));
     if let Some(request) = &view.pull_request {
         let (title, stat) = (escape::line(&request.title), summary::diff_stat(request.diff_stat));
         rows.push(row("pull request", format!("#{} {title} ({stat})", request.number)));
@@ -163,6 +164,10 @@ fn row(name: &str, value: String) -> Vec<String> {
 
 fn sandbox(sandbox: &SandboxDescription) -> String {
     format!("{}, isolation {}", sandbox.id.short(), sandbox.isolation.as_str())
+}
+
+fn limits(limits: &Limits) -> String {
+    LimitName::ALL.map(|limit| format!("{limit} {}", limit.show(limits.get(limit)))).join(", ")
 }
 
 fn prompt_lines(prompt: &Prompt) -> Vec<String> {

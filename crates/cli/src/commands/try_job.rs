@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use protocol::repository::Repository;
+use protocol::sandbox::Isolation;
 use protocol::session::{ModelChoice, Phase};
 use protocol::{PromptId, SessionId};
 
-use crate::arguments::{Setup, Try};
+use crate::arguments::{LimitOptions, Setup, Try};
 use crate::client::Client;
 use crate::commands::{repository, run, session};
 use crate::context::{Context, prompt_text};
 use crate::failure::{Exit, Failure};
 use crate::follow::{End, Form, Until, follow, interruption};
-use crate::server::{Options, Server};
+use crate::server::{Options, Sandboxes, Server};
 use crate::style::Tone;
 use crate::summary::{self, Document};
 use crate::watch::Watch;
@@ -31,7 +32,14 @@ pub(crate) async fn try_job(context: &Context, arguments: Try) -> anyhow::Result
         context.output.talk(&[line])?;
         return job(context, &client, &path, prompt, arguments.setup).await;
     }
-    let options = Options { listen: ([127, 0, 0, 1], 0).into(), model: None, whereabouts: &path };
+    let maximum = &arguments.maximum.maximum;
+    let options = Options {
+        listen: ([127, 0, 0, 1], 0).into(),
+        model: None,
+        whereabouts: &path,
+        sandboxes: Sandboxes::new(Isolation::Namespaces, &LimitOptions::default(), maximum)?,
+        trust: arguments.outside.trust.clone(),
+    };
     context.output.wait("starting Hangar");
     let started = Server::start(&context.data, options).await;
     context.output.wait_for(None);

@@ -26,6 +26,7 @@ pub struct Server {
     pub directory: TempDir,
     child: Option<Child>,
     pub address: String,
+    programs: Option<PathBuf>,
 }
 
 /// Names the directory of the programs, where it is not the one they were built in.
@@ -35,7 +36,12 @@ pub const PROGRAMS: &str = "HANGAR_TEST_PROGRAMS";
 pub fn hangar() -> Command {
     let built = PathBuf::from(env!("CARGO_BIN_EXE_hangar"));
     let program = std::env::var_os(PROGRAMS).map_or(built, |it| Path::new(&it).join("hangar"));
-    let directory = program.parent().expect("a directory");
+    hangar_of(program.parent().expect("a directory"))
+}
+
+/// The program in a directory of its own, with the programs beside it.
+fn hangar_of(directory: &Path) -> Command {
+    let program = directory.join("hangar");
     for name in ["hangar-agentd", "hangar-agent", "hangar-launch"] {
         let built = directory.join(name).is_file();
         assert!(built, "{name} is missing: cargo build -p agentd -p agent -p sandbox --bins");
@@ -109,8 +115,17 @@ impl Server {
 
     /// A server on the directory `data` in this one, which may hold something already.
     pub fn start_in(directory: TempDir, change: impl FnOnce(&mut Command)) -> Self {
-        let mut server = Self { directory, child: None, address: String::new() };
+        let mut server = Self { directory, child: None, address: String::new(), programs: None };
         server.start_again_with(change);
+        server
+    }
+
+    /// A server of which some program beside it is another: those of a directory.
+    pub fn start_of(programs: &Path) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let programs = Some(programs.to_owned());
+        let mut server = Self { directory, child: None, address: String::new(), programs };
+        server.start_again();
         server
     }
 
@@ -120,7 +135,7 @@ impl Server {
     }
 
     fn start_again_with(&mut self, change: impl FnOnce(&mut Command)) {
-        let mut command = hangar();
+        let mut command = self.programs.as_deref().map_or_else(hangar, hangar_of);
         command
             .args(["serve", "--json", "--listen", "127.0.0.1:0", "--data"])
             .arg(self.data())

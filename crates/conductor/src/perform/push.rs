@@ -30,7 +30,12 @@ pub(super) async fn push(
     match reach(PATIENCE, || client.push(&request)).await {
         // agentd's word is not enough: what counts is what the forge has.
         Ok(_) => match shared.resolve(repository, &view.branch).await {
-            Ok(tip) => Command::Pushed { sandbox, prompt, commit: tip },
+            Ok(tip) if tip == commit => Command::Pushed { sandbox, prompt, commit: tip },
+            Ok(tip) => {
+                let reason =
+                    format!("the sandbox says that it pushed {commit}, but the branch is at {tip}");
+                Command::PushFailed { sandbox, prompt, reason }
+            }
             Err(error) => Command::PushFailed { sandbox, prompt, reason: error.chain() },
         },
         Err(reason) => Command::PushFailed { sandbox, prompt, reason },

@@ -148,7 +148,7 @@ impl World {
             index: Arc::clone(&self.index),
             backend: Arc::clone(&self.backend) as Arc<dyn sandbox::Backend>,
             forge: Arc::clone(&self.forge),
-            gateway: gateway::Config::new(self.directory.path().join("audit")),
+            gateway: gateway::Config::new(self.directory.path()),
         })
         .await
         .expect("Hangar opens")

@@ -58,13 +58,12 @@ fn judge(head: Head<'_>, egress: Option<&Egress>) -> Result<Target, Why> {
     let egress = egress.ok_or(Why::NotListed)?;
     let rule = egress.rule(&host).ok_or(Why::NotListed)?;
     one_host(head, &host, port)?;
-    let way = match (tunnel, egress.intercepts(rule, &host)) {
-        (true, false) => Way::Tunnel,
-        (true, true) => Way::Intercepted,
-        (false, _) => {
-            plain(head, rule)?;
-            Way::Plain
-        }
+    let way = if tunnel {
+        without_body(head.headers)?;
+        if egress.intercepts(rule, &host) { Way::Intercepted } else { Way::Tunnel }
+    } else {
+        plain(head, rule)?;
+        Way::Plain
     };
     Ok(Target { host, port, way, rule: rule.clone() })
 }
@@ -85,6 +84,29 @@ pub(crate) fn request(rule: &HostRule, method: &Method, uri: &Uri) -> Result<(),
     }
 }
 
+/// Whether a request inside of TLS that ends here may pass, and by which rule: each is judged, and
+/// the rules may have changed since the connection began.
+pub(crate) fn inside(head: Head<'_>, host: &str, egress: Option<&Egress>) -> Result<HostRule, Why> {
+    if let Some(authority) = head.uri.authority() {
+        if authority.as_str().contains('@') {
+            return Err(Why::UserInfo);
+        }
+        let named = name(authority.host())?;
+        let port = port(authority.as_str(), authority.host())?.unwrap_or(443);
+        if head.uri.scheme_str() != Some("https") || named != host || port != 443 {
+            return Err(Why::HostHeader);
+        }
+    }
+    one_host(head, host, 443)?;
+    if head.headers.contains_key(header::UPGRADE) {
+        return Err(Why::Upgrade);
+    }
+    unambiguous(head.headers, head.version)?;
+    let rule = egress.and_then(|egress| egress.rule(host)).ok_or(Why::Withdrawn)?;
+    request(rule, head.method, head.uri)?;
+    Ok(rule.clone())
+}
+
 fn plain(head: Head<'_>, rule: &HostRule) -> Result<(), Why> {
     if !rule.plain {
         return Err(Why::Plain);
@@ -94,6 +116,16 @@ fn plain(head: Head<'_>, rule: &HostRule) -> Result<(), Why> {
     }
     unambiguous(head.headers, head.version)?;
     request(rule, head.method, head.uri)
+}
+
+/// What follows CONNECT belongs to the tunnel.
+fn without_body(headers: &HeaderMap) -> Result<(), Why> {
+    let empty = headers.get_all(header::CONTENT_LENGTH).iter().all(|length| length == "0");
+    if empty && !headers.contains_key(header::TRANSFER_ENCODING) {
+        Ok(())
+    } else {
+        Err(Why::Framing)
+    }
 }
 
 /// Refuses bodies of which two servers could find different ends.
@@ -330,6 +362,10 @@ mod tests {
             assert_eq!(ask("POST", target, headers), Err(why), "{headers:?}");
         }
         assert!(ask("GET", target, &[("host", "PLAIN.example:80")]).is_ok());
+        for body in [("content-length", "5"), ("transfer-encoding", "chunked")] {
+            let with_body = ask("CONNECT", "registry.example:443", &[body]);
+            assert_eq!(with_body, Err(Why::Framing));
+        }
         let mismatched = ask("CONNECT", "registry.example:443", &[("host", "other.example:443")]);
         assert_eq!(mismatched, Err(Why::HostHeader));
     }

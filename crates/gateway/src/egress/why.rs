@@ -30,7 +30,7 @@ pub enum Why {
     #[error("the request's `Host` header names another host than its target")]
     HostHeader,
     /// The target's `Upgrade` header.
-    #[error("a plain HTTP connection cannot be turned into something else")]
+    #[error("a connection whose requests the gateway reads cannot be turned into something else")]
     Upgrade,
     /// Two ways to tell where the body ends.
     #[error("the request's headers leave open where its body ends")]
@@ -71,9 +71,6 @@ pub enum Why {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// The rule needs the gateway to see requests.
-    #[error("its rule needs the gateway to look into TLS, and this server has no authority for it")]
-    NoAuthority,
     /// The policy's bytes are used up.
     #[error("the sandbox has {direction} all {limit} bytes that its repository allows")]
     Budget {
@@ -113,7 +110,6 @@ impl Why {
             Self::Mixed { .. } => "host_addresses_mixed",
             Self::ServerName { .. } => "host_server_name",
             Self::NotTls { .. } => "host_no_tls",
-            Self::NoAuthority => "host_no_authority",
             Self::Budget { .. } => "host_budget",
             Self::Withdrawn => "host_withdrawn",
             Self::Connections { .. } => "host_connections",
@@ -143,11 +139,13 @@ impl Why {
             Self::UserInfo => "leave user and password out of the address",
             Self::Port | Self::Scheme => "use https:// on its usual port",
             Self::HostHeader | Self::Framing => "send the request as usual HTTP clients do",
-            Self::Upgrade => "use wss:// or https:// instead",
+            Self::Upgrade => {
+                "use ordinary requests; WebSockets pass only to hosts whose rule has no methods, paths \
+                 and credential"
+            }
             Self::ServerName { .. } | Self::NotTls { .. } => {
                 "speak TLS through the tunnel, with the server name that CONNECT names"
             }
-            Self::NoAuthority => "ask an admin of this server to look at its log",
             Self::Connections { .. } => "close some of them first",
         }
     }

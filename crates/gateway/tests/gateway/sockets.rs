@@ -19,7 +19,7 @@ impl Observer for Silent {
 }
 
 fn gateway(directory: &std::path::Path) -> Gateway {
-    let config = Config::new(directory.join("audit"));
+    let config = Config::new(directory);
     Gateway::new(config, Arc::new(NoForge), Arc::new(Silent)).expect("a gateway")
 }
 
@@ -43,7 +43,11 @@ async fn a_restarted_server_takes_the_place_of_the_old_socket() {
         .map(|entry| entry.expect("an entry").file_name())
         .collect();
     names.sort();
-    assert_eq!(names, ["audit", "gateway.sock"], "nothing is left beside it");
+    assert_eq!(
+        names,
+        ["audit", "authority.json", "gateway.sock", "trust.pem"],
+        "nothing is left beside it"
+    );
 }
 
 #[tokio::test]

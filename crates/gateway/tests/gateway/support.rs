@@ -67,7 +67,7 @@ impl World {
     /// A gateway with one open sandbox and nothing bound.
     pub(crate) fn start(configure: impl FnOnce(&mut Config), forge: Arc<dyn GitUpstream>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut config = Config::new(directory.path().join("audit"));
+        let mut config = Config::new(directory.path());
         configure(&mut config);
         let (sender, observations) = mpsc::unbounded_channel();
         let gateway = Gateway::new(config, forge, Arc::new(Told(sender))).expect("a gateway");

@@ -10,7 +10,9 @@ use super::config::Config;
 use super::files::{failed, write};
 use super::handover;
 use super::owner::{Owner, hostname};
-use crate::{Error, Spec};
+use super::runtime::{self as taker, Split, Taker};
+use super::system_calls;
+use crate::{Base, Error, Spec};
 
 /// Kept by PID 1: to mount (the write gate), to act for the agent's user and to end processes.
 /// Agents run without any. `CAP_WAKE_ALARM` does nothing in a user namespace; agentd gives it to
@@ -31,20 +33,33 @@ const CAPABILITIES: [&str; 13] = [
     "CAP_WAKE_ALARM",
 ];
 
-/// Hidden: facts about the host that no sandbox needs.
-const MASKED: [&str; 9] = [
+/// Hidden: facts about the host that no sandbox needs, its memory, and what it was booted with.
+const MASKED: [&str; 21] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/cmdline",
+    "/proc/interrupts",
+    "/proc/kallsyms",
     "/proc/kcore",
+    "/proc/key-users",
     "/proc/keys",
+    "/proc/kmsg",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
     "/proc/latency_stats",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/slabinfo",
     "/proc/timer_list",
     "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
 ];
 
-/// Write-protected against root inside as well.
+/// Write-protected against root inside as well. All of `/proc` is; these stay so where a runtime
+/// mounts it anew.
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
@@ -62,6 +77,8 @@ pub(super) struct Parts<'a> {
     pub(super) groups: &'a [PathBuf],
     /// Whether a group holds the number of processes.
     pub(super) pids_held: bool,
+    /// What takes it.
+    pub(super) taker: &'a Taker,
 }
 
 /// Writes `config.json` and the small files of the sandbox's identity.
@@ -80,7 +97,12 @@ pub(super) fn write_bundle(spec: &Spec, parts: &Parts<'_>) -> Result<(), Error> 
         std::fs::write(&path, content).map_err(failed("write", &path))?;
     }
     let path = parts.directory.join(handover::CONFIG);
-    let described: runtime::Spec = serde_json::from_value(describe(spec, parts, &name))
+    let mut described = describe(spec, parts, &name);
+    if let Taker::Oci(oci) = parts.taker {
+        let to = Split { oci, directory: parts.directory, owner: parts.owner };
+        taker::split(&mut described, &to)?;
+    }
+    let described: runtime::Spec = serde_json::from_value(described)
         .map_err(|error| failed("describe", &path)(error.into()))?;
     let text =
         serde_json::to_vec(&described).map_err(|error| failed("describe", &path)(error.into()))?;
@@ -131,6 +153,7 @@ fn describe(spec: &Spec, parts: &Parts<'_>, name: &str) -> Value {
             "rootfsPropagation": "private",
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
+            "seccomp": system_calls::describe(),
         },
         "annotations": {
             handover::LOWER: json!(parts.lower).to_string(),
@@ -141,25 +164,34 @@ fn describe(spec: &Spec, parts: &Parts<'_>, name: &str) -> Value {
     })
 }
 
+/// The base's own variables first, because ours say what holds in every sandbox.
 fn environment(spec: &Spec, config: &Config) -> Vec<String> {
-    let usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-    let own = ["/home/agent/.local/bin".to_owned(), format!("{}/bin", layout::TOOLKIT)];
-    let path: Vec<&str> = own
-        .iter()
-        .map(String::as_str)
-        .chain(config.path.iter().map(String::as_str))
-        .chain(usual)
+    let on_host = spec.base == Base::Host;
+    let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned();
+    let given = spec.environment.iter().rfind(|(name, _)| name == "PATH");
+    let programs = given.map_or(usual, |(_, path)| path.clone());
+    let tools = format!("{}/bin", layout::TOOLKIT);
+    // A git for images without one; after theirs.
+    let git = format!("{}/git/bin", layout::TOOLKIT);
+    let more = config.path.iter().filter(|_| on_host).cloned();
+    let path: Vec<String> = ["/home/agent/.local/bin".to_owned(), tools]
+        .into_iter()
+        .chain(more)
+        .chain([programs])
+        .chain((!on_host).then_some(git))
         .collect();
     let fixed = [
-        format!("PATH={}", path.join(":")),
-        format!("HOME={}", layout::HOME),
-        "LANG=C.UTF-8".to_owned(),
-        "USER=root".to_owned(),
-        "SHELL=/bin/bash".to_owned(),
-        format!("HANGAR_SANDBOX={}", spec.id),
+        ("PATH", path.join(":")),
+        ("HOME", layout::HOME.to_owned()),
+        ("USER", "root".to_owned()),
+        ("SHELL", if on_host { "/bin/bash" } else { "/bin/sh" }.to_owned()),
+        ("HANGAR_SANDBOX", spec.id.to_string()),
     ];
-    let more = config.environment.iter().map(|(name, value)| format!("{name}={value}"));
-    fixed.into_iter().chain(more).collect()
+    let mut all = std::collections::BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]);
+    all.extend(spec.environment.iter().cloned());
+    all.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
+    all.extend(config.environment.iter().filter(|_| on_host).cloned());
+    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 fn bind(source: impl AsRef<Path>, destination: &str, options: &[&str]) -> Value {
@@ -175,13 +207,8 @@ fn file_system(kind: &str, destination: &str, options: &[&str]) -> Value {
 
 fn mounts(spec: &Spec, parts: &Parts<'_>) -> Vec<Value> {
     let closed = &["ro", "nosuid", "nodev"];
-    let mut mounts = vec![bind("/usr", "/usr", closed)];
-    // Hosts where these are directories of their own and not links into /usr.
-    for path in ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"] {
-        if Path::new(path).symlink_metadata().is_ok_and(|found| found.is_dir()) {
-            mounts.push(bind(path, path, closed));
-        }
-    }
+    let on_host = spec.base == Base::Host;
+    let mut mounts = if on_host { programs_of_the_host(closed) } else { Vec::new() };
     mounts.push(bind(&spec.toolkit, layout::TOOLKIT, closed));
     if let Some(mirror) = &spec.mirror {
         mounts.push(bind(mirror, layout::MIRROR, &["ro", "nosuid", "nodev", "noexec"]));
@@ -195,7 +222,9 @@ fn mounts(spec: &Spec, parts: &Parts<'_>) -> Vec<Value> {
     // Half of the memory each: tmpfs counts as memory, and where memory is not held this bounds it.
     let size = format!("size={}", spec.limits.memory_bytes / 2);
     mounts.extend([
-        file_system("proc", "/proc", &["nosuid", "nodev", "noexec"]),
+        // Read-only as a whole: what a process may change about itself it changes by system calls,
+        // and the rest are knobs of the kernel and of agentd, which has the same user id.
+        file_system("proc", "/proc", &["ro", "nosuid", "nodev", "noexec"]),
         file_system("tmpfs", "/tmp", &["nosuid", "nodev", "mode=1777", &size]),
         file_system("tmpfs", "/sys", &["ro", "nosuid", "nodev", "noexec", "mode=0755"]),
         bind("/sys/devices/system/cpu", "/sys/devices/system/cpu", closed),
@@ -209,8 +238,16 @@ fn mounts(spec: &Spec, parts: &Parts<'_>) -> Vec<Value> {
     mounts.push(file_system("devpts", "/dev/pts", terminals));
     mounts.push(file_system("tmpfs", "/dev/shm", &["nosuid", "nodev", "mode=1777", &size]));
     // Last, because one may lie beneath a mount above.
-    for extra in &parts.config.extra_read_only {
+    for extra in parts.config.extra_read_only.iter().filter(|_| on_host) {
         mounts.push(bind(&extra.host, &extra.inside, closed));
     }
     mounts
+}
+
+fn programs_of_the_host(closed: &[&str]) -> Vec<Value> {
+    // The latter are directories of their own on some hosts, and links into /usr on most.
+    let own = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"]
+        .into_iter()
+        .filter(|path| Path::new(path).symlink_metadata().is_ok_and(|found| found.is_dir()));
+    ["/usr"].into_iter().chain(own).map(|path| bind(path, path, closed)).collect()
 }

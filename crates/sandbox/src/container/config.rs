@@ -1,6 +1,9 @@
 //! Where a container backend keeps its files, and what of the host its sandboxes see.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use protocol::sandbox::Isolation;
 
 /// How to run containers. The environment is read by whoever fills this in, never here.
 #[derive(Debug, Clone)]
@@ -17,6 +20,13 @@ pub struct Config {
     pub environment: Vec<(String, String)>,
     /// Directories put before the usual ones in PATH.
     pub path: Vec<String>,
+    /// The OCI runtime of a level: `launcher`, a name to search for, or a path. Levels that are not
+    /// named have their usual one.
+    pub runtimes: BTreeMap<Isolation, String>,
+    /// Where runtimes are searched for by name.
+    pub search: Vec<PathBuf>,
+    /// The toolkit that probes start sandboxes with; without one nothing can be tried.
+    pub toolkit: Option<PathBuf>,
 }
 
 /// A directory of the host that sandboxes see.
@@ -38,6 +48,9 @@ impl Config {
             extra_read_only: Vec::new(),
             environment: Vec::new(),
             path: Vec::new(),
+            runtimes: BTreeMap::new(),
+            search: Vec::new(),
+            toolkit: None,
         }
     }
 

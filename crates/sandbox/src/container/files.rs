@@ -19,11 +19,16 @@ pub(super) fn make_directory(path: &Path, mode: u32) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed("create", path))
 }
 
+/// Makes a directory that only its owner may enter.
+pub(crate) fn make_private_directory(path: &Path) -> Result<(), Error> {
+    make_directory(path, 0o700)
+}
+
 /// Tells apart what several tasks write at the same time.
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// Writes a file so that readers see all of it or nothing.
-pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
+pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
     let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let new = path.with_extension(format!("new-{}-{number}", std::process::id()));
     std::fs::write(&new, content).map_err(failed("write", &new))?;
@@ -31,7 +36,7 @@ pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
 }
 
 /// Removes a tree that a sandbox filled: directories that nobody may enter included.
-pub(super) fn remove_tree(path: &Path) -> Result<(), Error> {
+pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {

@@ -14,6 +14,9 @@ pub const GATED: &str = "dev.hangar.gated";
 /// Annotation: a JSON array of directories of limit groups to join.
 pub const GROUPS: &str = "dev.hangar.cgroups";
 
+/// Annotation: a [`World`] as JSON, where an OCI runtime takes the finished root.
+pub const RUNTIME: &str = "dev.hangar.runtime";
+
 /// The bundle's description, in the bundle.
 pub const CONFIG: &str = "config.json";
 /// [`Started`], in the bundle: written before PID 1 does anything.
@@ -24,6 +27,23 @@ pub const LOCK: &str = "launch.lock";
 pub const SOCKET: &str = "agentd.sock";
 /// What PID 1 prints, in the bundle.
 pub const LOG: &str = "pid1.log";
+
+/// What an OCI runtime sees, and how it is run. It becomes PID 1 of the namespaces, stays in the
+/// foreground, and the sandbox's own PID 1 is beneath it: when one ends, both do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct World {
+    /// Mounts of its root, in order; sources are paths of the host.
+    pub mounts: Vec<oci_spec::runtime::Mount>,
+    /// The runtime and its arguments.
+    pub arguments: Vec<String>,
+    /// Whether it hands the socket [`SOCKET`] on as the descriptor agentd expects.
+    pub passes_listener: bool,
+}
+
+impl World {
+    /// Where the sandbox's root is in it.
+    pub const ROOT: &str = "/rootfs";
+}
 
 /// Which process is PID 1 of the sandbox.
 ///

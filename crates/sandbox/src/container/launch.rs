@@ -5,14 +5,15 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use protocol::SandboxId;
-use protocol::sandbox::{Enforcement, LimitReport, SandboxDescription};
+use protocol::sandbox::{Enforcement, Isolation, LimitReport, Limits, SandboxDescription};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::bundle::{Parts, write_bundle};
-use super::files::{failed, write};
+use super::files::{failed, remove_tree, write};
 use super::handover::{self, Area, Failure};
 use super::process::{Process, recorded};
+use super::runtime::{self, Taker};
 use super::{Container, PAUSE, blocking};
 use crate::contract::Backend as _;
 use crate::{Base, Error, Spec};
@@ -21,26 +22,19 @@ use crate::{Base, Error, Spec};
 const DESCRIPTION: &str = "description.json";
 
 impl Container {
-    /// Starts PID 1 with the given program, or finds it running. Goes on to its end even if nobody
-    /// waits any more, so that no half-started sandbox is left.
-    pub(super) async fn start(
-        &self,
-        spec: &Spec,
-        program: &[String],
-    ) -> Result<SandboxDescription, Error> {
+    /// Starts PID 1, or finds it running. Goes on to its end even if nobody waits any more, so that
+    /// no half-started sandbox is left.
+    pub(super) async fn start(&self, spec: &Spec) -> Result<SandboxDescription, Error> {
+        let taker = runtime::choose(&self.config, spec.isolation)?;
         self.prepare(spec).await?;
-        let (this, spec, program) = (self.clone(), spec.clone(), program.to_owned());
-        let started = tokio::spawn(async move { this.start_alone(&spec, program).await }).await;
+        let (this, spec) = (self.clone(), spec.clone());
+        let started = tokio::spawn(async move { this.start_alone(&spec, taker).await }).await;
         started.map_err(|error| {
             failed("finish a start in", &self.sandboxes())(std::io::Error::other(error))
         })?
     }
 
-    async fn start_alone(
-        &self,
-        spec: &Spec,
-        program: Vec<String>,
-    ) -> Result<SandboxDescription, Error> {
+    async fn start_alone(&self, spec: &Spec, taker: Taker) -> Result<SandboxDescription, Error> {
         let one = self.one(spec.id);
         let _only_one_acts_on_it = one.lock().await;
         let directory = self.directory(spec.id);
@@ -52,8 +46,13 @@ impl Container {
         }
         let started = async {
             let (this, wanted) = (self.clone(), spec.clone());
-            let description = blocking(move || this.lay_out(&wanted, program)).await?;
-            self.launch(spec.id, &directory).await.map(|()| description)
+            let own_kernel = taker.has_own_kernel();
+            let description = blocking(move || this.lay_out(&wanted, &taker)).await?;
+            self.launch(spec.id, &directory).await?;
+            if own_kernel {
+                self.wait_for_agentd(spec.id, runtime::PATIENCE).await?;
+            }
+            Ok(description)
         };
         match started.await {
             Ok(description) => Ok(description),
@@ -82,42 +81,34 @@ impl Container {
     }
 
     /// Everything that must be there before the launcher runs.
-    fn lay_out(&self, spec: &Spec, program: Vec<String>) -> Result<SandboxDescription, Error> {
+    fn lay_out(&self, spec: &Spec, taker: &Taker) -> Result<SandboxDescription, Error> {
         let directory = self.directory(spec.id);
+        remove_tree(&directory.join(runtime::DIRECTORY))?;
         self.take_files(spec, &directory)?;
         let mut made = self.groups.make(spec.id, &spec.limits);
         let recorded = serde_json::to_vec(&made.directories).unwrap_or_default();
         write(&directory.join(super::GROUPS), &recorded)?;
-        let pids = made.reports.iter_mut().find(|report| report.limit == "pids");
-        let mut pids_held = true;
-        if let Some(LimitReport { enforcement, .. }) = pids
-            && let Enforcement::NotEnforced { .. } = enforcement
-        {
-            pids_held = false;
-            let by = "RLIMIT_NPROC in its user namespace".to_owned();
-            *enforcement = Enforcement::Enforced { by };
-        }
+        let pids_held = hold_processes(&mut made.reports, taker.has_own_kernel());
         let mut lower = spec.layers.clone();
         match &spec.base {
             Base::Host => lower.push(self.skeleton.clone()),
-            Base::Layers(base) => lower.extend(base.iter().cloned()),
+            Base::Layers(base) => lower.extend(base.iter().chain([&self.bare]).cloned()),
         }
-        let mut config = (*self.config).clone();
-        config.init = program;
         let parts = Parts {
-            config: &config,
+            config: &self.config,
             owner: self.owner,
             directory: &directory,
             lower,
             groups: &made.directories,
             pids_held,
+            taker,
         };
         write_bundle(spec, &parts)?;
         let description = SandboxDescription {
             plain_secrets: Vec::new(),
             id: spec.id,
             image: spec.image,
-            isolation: self.isolation(),
+            isolation: spec.isolation,
             path: spec.path,
             limits: spec.limits,
             enforcement: made.reports,
@@ -125,6 +116,15 @@ impl Container {
         let text = serde_json::to_vec(&description).unwrap_or_default();
         write(&directory.join(DESCRIPTION), &text)?;
         Ok(description)
+    }
+
+    /// Which limits hold at a level, found by holding a group to them.
+    pub(super) fn reports(&self, isolation: Isolation, limits: &Limits) -> Vec<LimitReport> {
+        let mut reports = self.groups.reports(limits);
+        let taker = runtime::choose(&self.config, isolation);
+        let _whether_a_group_does =
+            hold_processes(&mut reports, taker.is_ok_and(|it| it.has_own_kernel()));
+        reports
     }
 
     async fn launch(&self, id: SandboxId, directory: &Path) -> Result<(), Error> {
@@ -156,6 +156,36 @@ impl Container {
         Err(explain(id, failure, directory))
     }
 
+    /// A kernel of its own takes a moment until agentd listens in it.
+    async fn wait_for_agentd(&self, id: SandboxId, patience: Duration) -> Result<(), Error> {
+        let directory = self.directory(id);
+        let trouble = |step: String, errno: Errno| Error::Start {
+            id,
+            step,
+            source: errno.into(),
+            hint: format!("read {}", log_path(&directory).display()),
+        };
+        let answered = async {
+            loop {
+                if self.connect(id).await.is_ok() {
+                    return Ok(());
+                }
+                let lives = recorded(&directory)?.as_ref().and_then(Process::find).is_some();
+                if !lives {
+                    let said = super::last_words(&directory).unwrap_or_default();
+                    let step = format!("keeping its runtime running (its last words: {said})");
+                    return Err(trouble(step, Errno::CHILD));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(patience, answered).await.unwrap_or_else(|_| {
+            let seconds = patience.as_secs();
+            let step = format!("waiting {seconds} s for agentd to answer, before it was killed,");
+            Err(trouble(step, Errno::TIMEDOUT))
+        })
+    }
+
     /// Leaves only the prepared directories, and gives taken files back.
     async fn undo(&self, spec: &Spec, directory: &Path) {
         if let Ok(Some(started)) = recorded(directory) {
@@ -169,6 +199,20 @@ impl Container {
         let _tried_again_by_stop = self.remove_groups(spec.id).await;
         self.give_back(spec, directory);
     }
+}
+
+/// Says what holds the number of processes, and whether a group does. The kernel's limit for each user
+/// takes its place, except where the processes are another kernel's.
+fn hold_processes(reports: &mut [LimitReport], own_kernel: bool) -> bool {
+    let Some(report) = reports.iter_mut().find(|report| report.limit == "pids") else {
+        return false;
+    };
+    let held = matches!(report.enforcement, Enforcement::Enforced { .. });
+    if !held && !own_kernel {
+        let by = "RLIMIT_NPROC in its user namespace".to_owned();
+        report.enforcement = Enforcement::Enforced { by };
+    }
+    held
 }
 
 /// A running sandbox as it was started.

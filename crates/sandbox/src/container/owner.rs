@@ -13,16 +13,16 @@ const FIRST: u32 = 1_900_000_000;
 ///
 /// One range for all sandboxes, so that layers are shared and files can be taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) count: u32,
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) count: u32,
 }
 
 impl Owner {
     /// For root, a range that belongs to nobody; for anyone else, only themselves. Root of a
     /// container that has no such range is as anyone else.
-    pub(super) fn of_this_process() -> Self {
+    pub(crate) fn of_this_process() -> Self {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let first = free_range(&["/etc/subuid", "/etc/subgid"].map(read).concat());
@@ -41,7 +41,7 @@ impl Owner {
     }
 
     /// Gives a file to root inside.
-    pub(super) fn give(self, path: &Path) -> std::io::Result<()> {
+    pub(crate) fn give(self, path: &Path) -> std::io::Result<()> {
         if self.is_range() {
             std::os::unix::fs::lchown(path, Some(self.uid), Some(self.gid))?;
         }

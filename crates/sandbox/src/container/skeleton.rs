@@ -4,6 +4,9 @@
 //! read. In particular no `shadow`, no keys, no `npmrc` or `pip.conf` (they may hold tokens).
 //! A layer is named by what it was made from, so a changed host gets a new one and sandboxes that
 //! still use the old one keep it.
+//!
+//! Beneath an image lies a barer one: what every sandbox needs and some images lack. Whatever the
+//! image has itself is above it.
 
 use std::fs::{Metadata, Permissions};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -89,6 +92,9 @@ const GENERATED: [(&str, &str); 11] = [
     ("hosts", ""),
 ];
 
+/// Packages are installed by root inside, who is the only user there: nobody to step down to.
+const PACKAGES: (&str, &str) = ("etc/apt/apt.conf.d/90hangar", "APT::Sandbox::User \"root\";\n");
+
 /// Other directories of the root, with their modes.
 const DIRECTORIES: [(&str, u32); 16] = [
     ("dev", 0o755),
@@ -112,6 +118,30 @@ const DIRECTORIES: [(&str, u32); 16] = [
 /// The layer for this host as it is now, made where it does not exist.
 pub(super) fn layer(base: &Path, owner: Owner, mount_points: &[&str]) -> Result<PathBuf, Error> {
     let path = base.join(format!("host-{:016x}", fingerprint(owner, mount_points)));
+    make(base, path, owner, |new| fill(new, mount_points))
+}
+
+/// The layer beneath images, made where it does not exist. Nothing of the host is in it.
+pub(super) fn bare(base: &Path, owner: Owner) -> Result<PathBuf, Error> {
+    let mut hasher = DefaultHasher::new();
+    (VERSION, owner.uid, GENERATED, DIRECTORIES, PACKAGES).hash(&mut hasher);
+    let path = base.join(format!("bare-{:016x}", hasher.finish()));
+    make(base, path, owner, |new| {
+        directories(new, &[])?;
+        generated(&new.join("etc"))?;
+        let (name, content) = PACKAGES;
+        let file = new.join(name);
+        make_directory(file.parent().unwrap_or(new), 0o755)?;
+        std::fs::write(&file, content).map_err(failed("write", &file))
+    })
+}
+
+fn make(
+    base: &Path,
+    path: PathBuf,
+    owner: Owner,
+    fill: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<PathBuf, Error> {
     if path.is_dir() {
         return Ok(path);
     }
@@ -119,7 +149,7 @@ pub(super) fn layer(base: &Path, owner: Owner, mount_points: &[&str]) -> Result<
     let new = base.join(format!("new-{}", std::process::id()));
     remove_tree(&new)?;
     make_directory(&new, 0o755)?;
-    fill(&new, mount_points)?;
+    fill(&new)?;
     give(&new, owner)?;
     match std::fs::rename(&new, &path) {
         // Somebody else made the same meanwhile.
@@ -129,7 +159,7 @@ pub(super) fn layer(base: &Path, owner: Owner, mount_points: &[&str]) -> Result<
     Ok(path)
 }
 
-fn fill(root: &Path, mount_points: &[&str]) -> Result<(), Error> {
+fn directories(root: &Path, mount_points: &[&str]) -> Result<(), Error> {
     for (name, mode) in DIRECTORIES {
         let path = root.join(name);
         make_directory(&path, 0o755)?;
@@ -140,6 +170,21 @@ fn fill(root: &Path, mount_points: &[&str]) -> Result<(), Error> {
     for inside in fixed.iter().chain(mount_points) {
         make_directory(&root.join(inside.trim_start_matches('/')), 0o755)?;
     }
+    Ok(())
+}
+
+fn generated(etc: &Path) -> Result<(), Error> {
+    make_directory(etc, 0o755)?;
+    for (name, content) in GENERATED {
+        let path = etc.join(name);
+        std::fs::write(&path, content).map_err(failed("write", &path))?;
+    }
+    let path = etc.join("mtab");
+    symlink("/proc/self/mounts", &path).map_err(failed("create", &path))
+}
+
+fn fill(root: &Path, mount_points: &[&str]) -> Result<(), Error> {
+    directories(root, mount_points)?;
     for name in USR_LINKS {
         if let Ok(to) = std::fs::read_link(Path::new("/").join(name)) {
             let path = root.join(name);
@@ -155,12 +200,7 @@ fn fill(root: &Path, mount_points: &[&str]) -> Result<(), Error> {
         }
         copy(&Path::new("/etc").join(name), &to)?;
     }
-    for (name, content) in GENERATED {
-        let path = etc.join(name);
-        std::fs::write(&path, content).map_err(failed("write", &path))?;
-    }
-    let path = etc.join("mtab");
-    symlink("/proc/self/mounts", &path).map_err(failed("create", &path))
+    generated(&etc)
 }
 
 /// Copies what everyone may read; links as links.

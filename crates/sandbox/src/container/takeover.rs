@@ -70,7 +70,7 @@ impl Container {
     }
 
     /// Who has the files of `from` now.
-    fn holder(&self, from: SandboxId) -> Result<SandboxId, Error> {
+    pub(super) fn holder(&self, from: SandboxId) -> Result<SandboxId, Error> {
         let directory = self.known(from)?;
         if directory.join("files/upper").is_dir() {
             return Ok(from);

@@ -4,31 +4,16 @@
 
 #![expect(clippy::print_stderr, reason = "numbers and enforcement are shown to whoever runs this")]
 
+mod attacks;
 mod ends;
+mod levels;
 mod limits;
 mod support;
 mod walls;
 
 use sandbox::Backend as _;
-use sandbox::conformance;
 
 use support::{House, Run};
-
-#[tokio::test]
-async fn keeps_the_contract() {
-    let house = House::new();
-    conformance::all(&house.subject()).await;
-    house.is_clean().await;
-}
-
-#[tokio::test]
-async fn the_probe_starts_a_sandbox_and_leaves_nothing() {
-    let house = House::new();
-    let probe = house.backend.probe().await;
-    assert!(probe.works, "{probe:#?}");
-    assert_eq!(probe.limits.len(), 5);
-    house.is_clean().await;
-}
 
 #[tokio::test]
 async fn starts_are_fast() {

@@ -1,7 +1,7 @@
 //! A data directory, a toolkit and a backend for one test.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use protocol::agentd::ExecRequest;
 use protocol::sandbox::{Isolation, Limits, StartPath};
@@ -20,18 +20,24 @@ pub(crate) fn launcher() -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct House {
     directory: tempfile::TempDir,
+    isolation: Isolation,
     pub(crate) backend: Container,
 }
 
 impl House {
     pub(crate) fn new() -> Self {
+        Self::at(Isolation::Namespaces)
+    }
+
+    /// A house whose sandboxes have this wall.
+    pub(crate) fn at(isolation: Isolation) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let programs = directory.path().join("toolkit/bin");
         std::fs::create_dir_all(&programs).expect("a toolkit");
         let stand_in = launcher().with_file_name("examples").join("stand-in");
         std::fs::copy(&stand_in, programs.join("hangar-agentd")).expect("the stand-in was built");
         let backend = open(directory.path());
-        Self { directory, backend }
+        Self { directory, isolation, backend }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -44,19 +50,7 @@ impl House {
     }
 
     pub(crate) fn spec(&self) -> Spec {
-        Spec {
-            id: SandboxId::new(),
-            image: ImageId::new(),
-            layers: Vec::new(),
-            base: Base::Host,
-            isolation: Isolation::Namespaces,
-            environment: Vec::new(),
-            limits: Limits { memory_bytes: 256 << 20, pids: 100, ..Limits::default() },
-            upper_from: None,
-            mirror: None,
-            toolkit: self.path().join("toolkit"),
-            path: StartPath::Image,
-        }
+        Spec { isolation: self.isolation, ..spec(self.path()) }
     }
 
     pub(crate) fn subject(&self) -> Subject {
@@ -124,8 +118,55 @@ impl Drop for House {
     }
 }
 
-fn open(directory: &Path) -> Container {
-    Container::open(Config::new(directory.join("data"), launcher())).expect("a backend")
+/// What usually is started in a house.
+pub(crate) fn spec(place: &Path) -> Spec {
+    Spec {
+        id: SandboxId::new(),
+        image: ImageId::new(),
+        layers: Vec::new(),
+        base: Base::Host,
+        isolation: Isolation::Namespaces,
+        environment: Vec::new(),
+        limits: Limits { memory_bytes: 256 << 20, pids: 100, ..Limits::default() },
+        upper_from: None,
+        mirror: None,
+        toolkit: place.join("toolkit"),
+        path: StartPath::Image,
+    }
+}
+
+pub(crate) fn open(directory: &Path) -> Container {
+    Container::open(config(directory)).expect("a backend")
+}
+
+/// The configuration of a house, with every runtime that the tests have.
+pub(crate) fn config(directory: &Path) -> Config {
+    let mut config = Config::new(directory.join("data"), launcher());
+    config.toolkit = Some(directory.join("toolkit"));
+    let runsc = runsc().to_string_lossy().into_owned();
+    config.runtimes.insert(Isolation::Gvisor, runsc);
+    config
+}
+
+/// gVisor: `RUNSC`, the one in PATH, or one fetched for these tests. A test of a wall that is not
+/// there proves nothing, so none is skipped.
+fn runsc() -> PathBuf {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    let installed = || {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).map(|it| it.join("runsc")).find(|it| it.is_file())
+    };
+    let named = || std::env::var_os("RUNSC").map(PathBuf::from);
+    FOUND.get_or_init(|| named().or_else(installed).unwrap_or_else(fetched)).clone()
+}
+
+fn fetched() -> PathBuf {
+    let target = launcher().ancestors().nth(2).expect("the target directory").join("runtimes");
+    let fetching = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(sandbox::container::gvisor::install(&target))
+    });
+    fetching.join().expect("no panic").expect("runsc is fetched; or set RUNSC")
 }
 
 /// Processes in whose mount namespace something of a directory is mounted.

@@ -5,6 +5,7 @@
 pub(crate) mod attempt;
 pub(crate) mod document;
 pub(crate) mod host;
+pub(crate) mod hostile;
 pub(crate) mod run;
 pub(crate) mod sandbox;
 pub(crate) mod user;

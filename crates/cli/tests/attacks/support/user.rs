@@ -8,7 +8,7 @@ use protocol::sandbox::Isolation;
 
 use super::attempt::Group;
 use super::run;
-use super::world::example;
+use super::world::{RUNSC, example, runsc};
 use crate::real_part;
 
 /// Nobody, where nobody in particular is needed.
@@ -37,6 +37,7 @@ pub(crate) fn group(group: Group, level: Isolation) {
         .env("TMPDIR", place.join("tmp"))
         .env(run::RESULTS, place.join("results"))
         .env(crate::server::PROGRAMS, place.join("bin"))
+        .env(RUNSC, place.join("bin/runsc"))
         .envs(only.iter().map(|name| ("HANGAR_ATTACK", name)))
         .current_dir(place)
         .stdin(Stdio::null())
@@ -67,6 +68,7 @@ fn stage(place: &Path) -> PathBuf {
             bring(&built, &bin.join(name));
         }
     }
+    bring(&runsc(), &bin.join("runsc"));
     let program = bin.join("attacks");
     bring(&std::env::current_exe().expect("a program"), &program);
     for name in ["home", "tmp", "results"] {

@@ -4,7 +4,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use gateway::{Binding, Egress, Gateway, Observation};
@@ -36,6 +36,7 @@ pub(crate) struct World {
     sandbox: RefCell<Rc<Sandbox>>,
     neighbour: Sandbox,
     server: OnceCell<Server>,
+    pub(super) hostile_server: OnceCell<Server>,
     /// The gateway in this process, which all sandboxes of this world have.
     pub(crate) gateway: Gateway,
     pub(crate) backend: Container,
@@ -52,9 +53,7 @@ impl World {
         let place = directory.path().to_owned();
         let runtime = Runtime::new().expect("a runtime");
         let toolkit = toolkit(&place);
-        let launcher = cli::programs::require("hangar-launch").expect("a launcher");
-        let backend =
-            Container::open(Config::new(place.join("data"), launcher)).expect("a backend");
+        let backend = Container::open(config(&place.join("data"), level)).expect("a backend");
         let told = Arc::new(Told::default());
         let gateway = runtime.block_on(gateway(&place, Arc::clone(&told)));
         let start = |spec: &Spec| {
@@ -68,12 +67,12 @@ impl World {
         }
         let neighbour = start(&spec(level, &toolkit))?;
         let sandbox = RefCell::new(Rc::new(first));
-        let server = OnceCell::new();
         let world = Self {
             level,
             sandbox,
             neighbour,
-            server,
+            server: OnceCell::new(),
+            hostile_server: OnceCell::new(),
             gateway,
             backend,
             told,
@@ -138,14 +137,27 @@ impl World {
     /// That everybody else goes on: the neighbour, its gateway, the server if there is one.
     pub(crate) fn others_go_on(&self) -> Result<(), String> {
         self.neighbour.answers().map_err(|said| format!("the neighbour: {said}"))?;
-        self.block_on(gateway_answers(&self.neighbour.gateway_socket()))
-            .map_err(|error| format!("the neighbour's gateway: {error}"))?;
-        match self.server.get() {
-            Some(server) => self
-                .block_on(server_answers(&server.address))
-                .map_err(|error| format!("the server: {error}")),
-            None => Ok(()),
+        self.gateway_goes_on()?;
+        for server in [&self.server, &self.hostile_server].into_iter().filter_map(OnceCell::get) {
+            self.block_on(server_answers(&server.address))
+                .map_err(|error| format!("the server: {error}"))?;
         }
+        Ok(())
+    }
+
+    /// That the neighbour's gateway answers.
+    pub(crate) fn gateway_goes_on(&self) -> Result<(), String> {
+        self.block_on(gateway_answers(&self.neighbour.gateway_socket()))
+            .map_err(|error| format!("the neighbour's gateway: {error}"))
+    }
+
+    /// What a sandbox of this world is started with.
+    pub(super) fn spec(&self) -> Spec {
+        spec(self.level, &self.toolkit)
+    }
+
+    pub(super) fn runtime(&self) -> tokio::runtime::Handle {
+        self.runtime.handle().clone()
     }
 
     /// Replaces the sandbox if it is broken, so that no attempt helps another.
@@ -154,6 +166,39 @@ impl World {
             *self.sandbox.borrow_mut() = Rc::new(self.another(|_| {}));
         }
     }
+}
+
+/// A backend's configuration, with the runtime that a level needs.
+pub(super) fn config(data: &Path, level: Isolation) -> Config {
+    let launcher = cli::programs::require("hangar-launch").expect("a launcher");
+    let mut config = Config::new(data, launcher);
+    if level == Isolation::Gvisor {
+        config.runtimes.insert(level, runsc().to_string_lossy().into_owned());
+    }
+    config
+}
+
+/// gVisor: `RUNSC`, the one in PATH, or one fetched for these tests. An attack on a wall that is not
+/// there proves nothing, so none is skipped for want of it.
+pub(super) fn runsc() -> PathBuf {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    let installed = || {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).map(|it| it.join("runsc")).find(|it| it.is_file())
+    };
+    let named = || std::env::var_os(RUNSC).map(PathBuf::from);
+    FOUND.get_or_init(|| named().or_else(installed).unwrap_or_else(fetched)).clone()
+}
+
+/// Names gVisor's program.
+pub(super) const RUNSC: &str = "RUNSC";
+
+fn fetched() -> PathBuf {
+    let programs = Path::new(env!("CARGO_BIN_EXE_hangar")).parent().expect("a directory");
+    let place = programs.with_file_name("runtimes");
+    let runtime = Runtime::new().expect("a runtime");
+    let installed = runtime.block_on(sandbox::container::gvisor::install(&place));
+    installed.expect("runsc is fetched; or set RUNSC")
 }
 
 /// As a session's sandbox is started, smaller.

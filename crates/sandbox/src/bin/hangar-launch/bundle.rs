@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Capability, LinuxIdMapping, Spec};
 use sandbox::container::handover::{self, Area};
+use seccompiler::BpfProgram;
 
 use crate::failure::{Doing, Outcome, invalid};
+use crate::filter;
 
 /// A sandbox to start.
 #[derive(Debug)]
@@ -27,6 +29,19 @@ pub(crate) struct Bundle {
     pub(crate) environment: Vec<CString>,
     pub(crate) capabilities: Vec<Capability>,
     pub(crate) processes: Option<u64>,
+    /// Compiled before there is anything to wait for.
+    pub(crate) filter: Option<BpfProgram>,
+    /// The OCI runtime that takes the finished root, where that is not this program.
+    pub(crate) world: Option<World>,
+}
+
+/// The small root an OCI runtime runs in.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) arguments: Vec<CString>,
+    /// Whether the runtime hands agentd's socket on.
+    pub(crate) passes_listener: bool,
 }
 
 /// One mount beneath the root, in order.
@@ -80,7 +95,29 @@ impl Bundle {
             environment: strings(process.env().as_deref())?,
             capabilities: bounding.into_iter().flatten().collect(),
             processes: processes.map(oci_spec::runtime::PosixRlimit::hard),
+            filter: linux.seccomp().as_ref().map(filter::compile).transpose()?,
+            world: annotation(handover::RUNTIME).map(|text| World::parse(text)).transpose()?,
         })
+    }
+}
+
+impl World {
+    fn parse(text: &str) -> Outcome<Self> {
+        let world: handover::World = serde_json::from_str(text)
+            .map_err(|error| invalid(format!("read {}: {error}", handover::RUNTIME)))?;
+        Ok(Self {
+            mounts: world.mounts.iter().map(mount).collect::<Outcome<_>>()?,
+            arguments: strings(Some(&world.arguments))?,
+            passes_listener: world.passes_listener,
+        })
+    }
+}
+
+impl Bundle {
+    /// Everything that is mounted, the sandbox's own first: the number of one names its source.
+    pub(crate) fn all_mounts(&self) -> impl Iterator<Item = (usize, &Mount)> {
+        let world = self.world.iter().flat_map(|world| &world.mounts);
+        self.mounts.iter().chain(world).enumerate()
     }
 }
 

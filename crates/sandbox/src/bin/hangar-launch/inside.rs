@@ -13,7 +13,7 @@ use sandbox::container::handover::Area;
 
 use crate::bundle::Bundle;
 use crate::failure::{Doing, Outcome};
-use crate::{kernel, privileges, root, stage};
+use crate::{filter, kernel, privileges, root, stage, world};
 
 /// What the new process needs of the old one.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub(crate) struct Handed {
     pub(crate) turn: UnixStream,
     /// Where it writes itself into its limit groups.
     pub(crate) groups: Vec<File>,
-    /// agentd's socket.
-    pub(crate) listener: UnixListener,
+    /// agentd's socket, where it is inherited.
+    pub(crate) listener: Option<UnixListener>,
     /// Where standard output and error go.
     pub(crate) log: OwnedFd,
     /// Whether the stage was built by root already.
@@ -52,8 +52,12 @@ fn prepare(handed: &mut Handed) -> Outcome<()> {
         stage::build(&handed.bundle)?;
     }
     let root = root::build(&handed.bundle)?;
-    root::enter(&root)?;
-    root::protect(&handed.bundle)?;
+    if handed.bundle.world.is_some() {
+        root::enter(&world::build(&handed.bundle, &root)?)?;
+    } else {
+        root::enter(&root)?;
+        root::protect(&handed.bundle)?;
+    }
     name_and_network(&handed.bundle)?;
     descriptors(handed)?;
     // After joining, so that the joined groups are the roots of what `/proc/self/cgroup` shows.
@@ -61,11 +65,19 @@ fn prepare(handed: &mut Handed) -> Outcome<()> {
         .doing(Area::UserNamespaces, || "make the cgroup namespace".into())?;
     kernel::join_new_keyring().doing(Area::Other, || "leave the host's keyring".into())?;
     limit_resources(&handed.bundle)?;
-    privileges::limit(&handed.bundle.capabilities)
+    match handed.bundle.world {
+        // It needs what root inside may do, and takes the rest from what it starts.
+        Some(_) => privileges::forbid_new(),
+        None => {
+            privileges::limit(&handed.bundle.capabilities)?;
+            handed.bundle.filter.as_ref().map_or(Ok(()), filter::install)
+        }
+    }
 }
 
 fn start(handed: &Handed) -> sandbox::container::handover::Failure {
-    let Bundle { arguments, environment, .. } = &handed.bundle;
+    let Bundle { arguments, environment, world, .. } = &handed.bundle;
+    let arguments = world.as_ref().map_or(arguments, |world| &world.arguments);
     let Some(program) = arguments.first() else {
         return crate::failure::invalid("find PID 1's program");
     };
@@ -111,15 +123,28 @@ fn name_and_network(bundle: &Bundle) -> Outcome<()> {
 
 fn descriptors(handed: &Handed) -> Outcome<()> {
     let step = || "arrange the descriptors".to_owned();
-    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .doing(Area::Other, step)?;
     // The listener first: its number may be one of those to be replaced.
-    kernel::duplicate_to(&handed.listener, protocol::layout::AGENTD_LISTENER_FD)
-        .doing(Area::Other, step)?;
-    kernel::duplicate_to(&null, 0).doing(Area::Other, step)?;
+    let mut first_closed = 3;
+    if let Some(listener) = &handed.listener {
+        kernel::duplicate_to(listener, protocol::layout::AGENTD_LISTENER_FD)
+            .doing(Area::Other, step)?;
+        first_closed = 4;
+    }
+    kernel::duplicate_to(empty_input(handed)?, 0).doing(Area::Other, step)?;
     kernel::duplicate_to(&handed.log, 1).doing(Area::Other, step)?;
     kernel::duplicate_to(&handed.log, 2).doing(Area::Other, step)?;
-    kernel::close_on_exec_from(4).doing(Area::Other, step)
+    kernel::close_on_exec_from(first_closed).doing(Area::Other, step)
+}
+
+/// Something to read that has ended. Runtimes are given a pipe: some give what they find as standard
+/// input to another owner, which the host's `/dev/null` must not become.
+fn empty_input(handed: &Handed) -> Outcome<OwnedFd> {
+    let step = || "arrange the descriptors".to_owned();
+    if handed.bundle.world.is_some() {
+        return std::io::pipe().map(|(reader, _)| reader.into()).doing(Area::Other, step);
+    }
+    rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .doing(Area::Other, step)
 }
 
 fn limit_resources(bundle: &Bundle) -> Outcome<()> {

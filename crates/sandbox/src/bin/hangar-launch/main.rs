@@ -13,6 +13,9 @@
 //!  exit 0
 //! ```
 //!
+//! Where the bundle names an OCI runtime, that program is executed in place of agentd, in a root of its
+//! own that holds the sandbox's: see `world`.
+//!
 //! It is a program of its own and has one thread, because after `clone3` without `exec` only a
 //! single-threaded process may go on allocating; and it is small, because it runs at each start.
 
@@ -25,6 +28,7 @@
 
 mod bundle;
 mod failure;
+mod filter;
 mod floor;
 mod inside;
 mod kernel;
@@ -32,11 +36,14 @@ mod outside;
 mod privileges;
 mod root;
 mod stage;
+mod unpack;
+mod world;
 
 use std::path::Path;
 
 const USAGE: &str = "usage: hangar-launch run --bundle DIRECTORY
        hangar-launch floor DIRECTORY RUNS UIDS GIDS
+       hangar-launch unpack ORDER
        hangar-launch nothing
 Starts the sandbox that an OCI bundle describes; run by hangar, not by hand.";
 
@@ -48,6 +55,7 @@ fn main() {
         ["floor", directory, runs, uid_map, gid_map] if runs.parse::<u32>().is_ok() => {
             floor::run(Path::new(directory), runs.parse().unwrap_or(0), uid_map, gid_map)
         }
+        ["unpack", order] => unpack::run(order),
         ["nothing"] => Ok(()),
         _ => {
             eprintln!("{USAGE}");

@@ -30,7 +30,8 @@ pub(crate) fn run(path: &Path) -> Outcome<()> {
     let text = std::fs::read(handover::CONFIG)
         .doing(Area::Other, || format!("read {}", handover::CONFIG))?;
     let bundle = Bundle::parse(&text)?;
-    let listener = listen()?;
+    let inherits = bundle.world.as_ref().is_none_or(|world| world.passes_listener);
+    let listener = inherits.then(listen).transpose()?;
     let log = log()?;
     let staged = bundle.has_range;
     if staged {

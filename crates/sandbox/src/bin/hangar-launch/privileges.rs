@@ -42,5 +42,10 @@ pub(crate) fn limit(keep: &[Capability]) -> Outcome<()> {
             removed => removed.doing(Area::Other, || format!("drop capability {number}"))?,
         }
     }
+    forbid_new()
+}
+
+/// Lets no later `exec` give rights that this process does not have.
+pub(crate) fn forbid_new() -> Outcome<()> {
     rustix::thread::set_no_new_privs(true).doing(Area::Other, || "forbid new privileges".into())
 }

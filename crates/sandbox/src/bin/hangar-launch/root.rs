@@ -30,8 +30,21 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 /// Mounts the root and everything beneath it; the working directory is the stage.
 pub(crate) fn build(bundle: &Bundle) -> Outcome<OwnedFd> {
     let root = overlay(bundle)?;
+    fill(&root, bundle.all_mounts().take(bundle.mounts.len()))?;
+    if let Some(path) = &bundle.gated {
+        gate(&root, path)?;
+    }
+    Ok(root)
+}
+
+/// Mounts everything beneath a root.
+pub(crate) fn fill<'a>(
+    root: &OwnedFd,
+    mounts: impl Iterator<Item = (usize, &'a Mount)>,
+) -> Outcome<()> {
     let mut sealed = Vec::new();
-    for (index, mount) in bundle.mounts.iter().enumerate() {
+    let mut devices = false;
+    for (index, mount) in mounts {
         let step = || format!("mount {}", mount.destination);
         let mounted = match &mount.kind {
             Kind::Bind { .. } => bind(index, mount),
@@ -40,21 +53,21 @@ pub(crate) fn build(bundle: &Bundle) -> Outcome<OwnedFd> {
         let is_directory = rustix::fs::fstat(&mounted)
             .map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
             .doing(Area::Other, step)?;
-        let target = target(&root, &mount.destination, is_directory)?;
+        let target = target(root, &mount.destination, is_directory)?;
         attach(&mounted, &target).doing(Area::Other, step)?;
         if matches!(mount.kind, Kind::FileSystem { .. }) && mount.has("ro") {
             sealed.push(mounted);
         }
+        devices |= mount.destination == "/dev";
     }
-    link_devices(&root)?;
+    if devices {
+        link_devices(root)?;
+    }
     for mounted in sealed {
         kernel::set_mount_attributes(&mounted, libc::MOUNT_ATTR_RDONLY, false)
             .doing(Area::Other, || "seal a mount".into())?;
     }
-    if let Some(path) = &bundle.gated {
-        gate(&root, path)?;
-    }
-    Ok(root)
+    Ok(())
 }
 
 /// Makes the root the root, and leaves nothing of the host's tree behind.
@@ -68,7 +81,8 @@ pub(crate) fn enter(root: &OwnedFd) -> Outcome<()> {
 
 /// Hides and write-protects what the bundle says, from inside the root.
 pub(crate) fn protect(bundle: &Bundle) -> Outcome<()> {
-    let empty = file_system_named("tmpfs", &["mode=0555".into(), "ro".into()])?;
+    let empty = ["mode=0555", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned);
+    let empty = file_system_named("tmpfs", &empty)?;
     for path in &bundle.masked {
         cover(path, &empty).doing(Area::Other, || format!("mask {path}"))?;
     }
@@ -88,7 +102,8 @@ fn overlay(bundle: &Bundle) -> Outcome<OwnedFd> {
     let options =
         format!("lowerdir={lower},upperdir={files}/upper,workdir={files}/work,userxattr,volatile");
     let options = CString::new(options).map_err(|_| invalid("use the layers' names"))?;
-    mount("hangar", stage::ROOT, "overlay", MountFlags::NODEV, &*options)
+    let flags = MountFlags::NODEV | MountFlags::NOSUID;
+    mount("hangar", stage::ROOT, "overlay", flags, &*options)
         .doing(Area::Overlay, || format!("mount an overlay of {} layers", bundle.lower.len()))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(stage::ROOT, flags, Mode::empty())
@@ -116,7 +131,7 @@ fn file_system(name: &str, mount: &Mount) -> Outcome<OwnedFd> {
     file_system_named(name, &options)
 }
 
-fn file_system_named(name: &str, options: &[String]) -> Outcome<OwnedFd> {
+pub(crate) fn file_system_named(name: &str, options: &[String]) -> Outcome<OwnedFd> {
     let area = if name == "proc" { Area::Proc } else { Area::Other };
     let step = || format!("make a {name} file system");
     let context = fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC).doing(area, step)?;
@@ -160,7 +175,7 @@ fn resolve(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
 }
 
 /// The mount point, made where it does not exist.
-fn target(root: &OwnedFd, path: &str, directory: bool) -> Outcome<OwnedFd> {
+pub(crate) fn target(root: &OwnedFd, path: &str, directory: bool) -> Outcome<OwnedFd> {
     let step = || format!("find the mount point {path}");
     match resolve(root, path) {
         Err(Errno::NOENT) => {}
@@ -181,7 +196,7 @@ fn target(root: &OwnedFd, path: &str, directory: bool) -> Outcome<OwnedFd> {
     resolve(root, path).doing(Area::Other, step)
 }
 
-fn attach(mounted: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
+pub(crate) fn attach(mounted: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mounted, "", target, "", flags)
 }

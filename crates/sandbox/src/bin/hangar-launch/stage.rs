@@ -25,6 +25,8 @@ const PLACES: [&str; 4] = ["/mnt", "/tmp", "/var/tmp", "/run"];
 
 /// Name of the overlay's mount point on the stage.
 pub(crate) const ROOT: &str = "root";
+/// Name of the mount point of an OCI runtime's own root on the stage.
+pub(crate) const WORLD: &str = "world";
 /// Name of the directory with the overlay's `upper` and `work`.
 pub(crate) const FILES: &str = "files";
 
@@ -47,7 +49,7 @@ pub(crate) fn build(bundle: &Bundle) -> Outcome<()> {
     for (index, path) in bundle.lower.iter().enumerate() {
         props.push(open(lower(index), path)?);
     }
-    for (index, mount) in bundle.mounts.iter().enumerate() {
+    for (index, mount) in bundle.all_mounts() {
         if let Kind::Bind { source: path } = &mount.kind {
             props.push(open(source(index), path)?);
         }
@@ -56,7 +58,9 @@ pub(crate) fn build(bundle: &Bundle) -> Outcome<()> {
     mount("hangar-stage", place, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, c"mode=0755")
         .doing(Area::Other, || format!("mount a tmpfs at {place}"))?;
     rustix::process::chdir(place).doing(Area::Other, || format!("enter {place}"))?;
-    rustix::fs::mkdir(ROOT, Mode::from(0o755)).doing(Area::Other, || "make the root".into())?;
+    for name in [ROOT, WORLD] {
+        rustix::fs::mkdir(name, Mode::from(0o755)).doing(Area::Other, || "make the root".into())?;
+    }
     props.into_iter().try_for_each(put)
 }
 
