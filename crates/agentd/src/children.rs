@@ -15,6 +15,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use protocol::agentd::SetEnvironment;
 use protocol::layout;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitId, WaitIdOptions};
@@ -60,6 +61,9 @@ pub(crate) struct Program {
     pub(crate) environment: BTreeMap<OsString, OsString>,
     /// Whether it may write to the workspace while the gate is closed: agentd's own git only.
     pub(crate) before_gate: bool,
+    /// Whether it is the agent's or a person's and gets what the host set for those: agentd's own
+    /// helpers need no secrets.
+    pub(crate) for_agent: bool,
     /// Whether a terminal makes its session, so that the shim must not.
     pub(crate) on_terminal: bool,
 }
@@ -109,6 +113,8 @@ pub(crate) struct Children {
     /// Tells this agentd's trees from those of another in the same place, as a test may start.
     mark: String,
     registry: Mutex<Registry>,
+    /// What the host set for all that is started, secrets among it; in no file, and never shown.
+    given: Mutex<SetEnvironment>,
 }
 
 #[derive(Debug, Default)]
@@ -156,7 +162,8 @@ impl Children {
     pub(crate) fn new(settings: Arc<Settings>, nursery: Option<Nursery>) -> Arc<Self> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mark = format!("{}.{}", std::process::id(), since.as_nanos());
-        Arc::new(Self { settings, nursery, mark, registry: Mutex::default() })
+        let (registry, given) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { settings, nursery, mark, registry, given })
     }
 
     /// The value of [`TREE_VARIABLE`] in a tree's processes.
@@ -171,6 +178,11 @@ impl Children {
     /// Where things are.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Replaces what the host set before; what runs already keeps what it was started with.
+    pub(crate) fn give(&self, environment: SetEnvironment) {
+        *self.given.lock().unwrap_or_else(PoisonError::into_inner) = environment;
     }
 
     /// A command for a program; its standard streams are closed until set otherwise.
@@ -200,7 +212,12 @@ impl Children {
             What::Argv(argv) => command.arg("--").args(argv),
             What::Files { verb, path } => command.arg("--files").arg(verb).arg(path),
         };
-        command.current_dir("/").envs(environment(&self.settings)).envs(&program.environment);
+        command.current_dir("/").envs(environment(&self.settings));
+        if program.for_agent {
+            let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+            command.envs(given.variables.iter().map(|(name, value)| (name, value.expose())));
+        }
+        command.envs(&program.environment);
         command.env(TREE_VARIABLE, self.mark(tree));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Prepared { command, tree, name, reader, writer })

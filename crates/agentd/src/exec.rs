@@ -67,6 +67,7 @@ async fn start(children: &Arc<Children>, request: ExecRequest) -> Result<Running
         return Err(Error::Told("there is no program to start: `argv` is empty".to_owned()));
     }
     let mut program = Program::new(request.argv);
+    program.for_agent = true;
     program.directory = request.directory.map(Into::into);
     program.environment =
         request.environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();

@@ -46,6 +46,7 @@ pub(crate) fn open(
     let argv = if order.argv.is_empty() { &shell[..] } else { &order.argv };
     let mut program = Program::new(argv);
     program.on_terminal = true;
+    program.for_agent = true;
     program.environment = BTreeMap::from([("TERM".into(), "xterm-256color".into())]);
     let prepared = children.prepare(&program)?;
     let running = children.start_by(prepared, move |command| {

@@ -116,6 +116,10 @@ async fn route(agentd: &Arc<Agentd>, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
         (&Method::GET, "/v1/health") => Ok(json(&health())),
+        (&Method::PUT, "/v1/environment") => {
+            agentd.children.give(body(request).await?);
+            Ok(nothing())
+        }
         (&Method::POST, "/v1/exec") => {
             let order: ExecRequest = body(request).await?;
             Ok(Response::new(exec::run(&agentd.children, order)))

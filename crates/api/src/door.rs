@@ -11,6 +11,10 @@ use protocol::client::{
     ServerDescription,
 };
 use protocol::repository::{Image, Repository, RepositoryName};
+use protocol::secret::{
+    PutSecret, SecretDescription, SecretName, SecretPhase, SecretScope, SecretStored,
+    SecretsRotated,
+};
 use protocol::session::{Author, SessionSummary, SessionView};
 use protocol::settings::RepositorySettings;
 use protocol::{Envelope, PromptId, SessionId};
@@ -83,6 +87,28 @@ pub trait Door: std::fmt::Debug + Send + Sync + 'static {
         name: &RepositoryName,
         request: http::Request<Body>,
     ) -> Answer<http::Response<Body>>;
+
+    async fn secrets(
+        &self,
+        user: &Author,
+        scope: Option<&SecretScope>,
+    ) -> Answer<Vec<SecretDescription>>;
+    async fn put_secret(
+        &self,
+        user: &Author,
+        scope: SecretScope,
+        phase: SecretPhase,
+        name: SecretName,
+        request: PutSecret,
+    ) -> Answer<SecretStored>;
+    async fn remove_secret(
+        &self,
+        user: &Author,
+        scope: &SecretScope,
+        phase: SecretPhase,
+        name: &SecretName,
+    ) -> Answer<()>;
+    async fn rotate_secrets(&self, user: &Author) -> Answer<SecretsRotated>;
 
     async fn create_session(&self, user: &Author, request: CreateSession) -> Answer<SessionView>;
     async fn sessions(
@@ -209,6 +235,39 @@ impl Door for Hangar {
         Hangar::serve_repository(self, user, name, request)
             .await
             .map(|answer| answer.map(Body::new))
+    }
+
+    async fn secrets(
+        &self,
+        user: &Author,
+        scope: Option<&SecretScope>,
+    ) -> Answer<Vec<SecretDescription>> {
+        Ok(Hangar::secrets(self, user, scope))
+    }
+
+    async fn put_secret(
+        &self,
+        user: &Author,
+        scope: SecretScope,
+        phase: SecretPhase,
+        name: SecretName,
+        request: PutSecret,
+    ) -> Answer<SecretStored> {
+        Hangar::put_secret(self, user, scope, phase, name, request).await
+    }
+
+    async fn remove_secret(
+        &self,
+        user: &Author,
+        scope: &SecretScope,
+        phase: SecretPhase,
+        name: &SecretName,
+    ) -> Answer<()> {
+        Hangar::remove_secret(self, user, scope, phase, name).await
+    }
+
+    async fn rotate_secrets(&self, user: &Author) -> Answer<SecretsRotated> {
+        Hangar::rotate_secrets(self, user).await
     }
 
     async fn create_session(&self, user: &Author, request: CreateSession) -> Answer<SessionView> {

@@ -4,6 +4,7 @@ mod events;
 mod git;
 pub(crate) mod page;
 mod repositories;
+mod secrets;
 mod sessions;
 mod sign_in;
 
@@ -44,6 +45,9 @@ pub(crate) fn all() -> Router<Api> {
             "/v1/repositories/{owner}/{name}/pulls/{number}/diff",
             get(repositories::pull_request_diff),
         )
+        .route("/v1/secrets", get(secrets::list))
+        .route("/v1/secrets/rotate", post(secrets::rotate))
+        .route("/v1/secrets/{phase}/{name}", put(secrets::put).delete(secrets::remove))
         .route("/v1/sessions", get(sessions::list).post(sessions::create))
         .route("/v1/sessions/{session}", get(sessions::show))
         .route("/v1/sessions/{session}/prompts", post(sessions::send))

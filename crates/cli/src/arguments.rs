@@ -1,6 +1,7 @@
 //! What can be written after `hangar`, and the help that teaches it.
 
 mod sandboxes;
+pub mod secret;
 
 use std::path::PathBuf;
 
@@ -81,6 +82,9 @@ pub enum Command {
     /// Tell the server which repositories to work on
     #[command(subcommand, visible_alias = "repositories")]
     Repository(RepositoryCommand),
+    /// Keep credentials that sandboxes use without seeing them
+    #[command(subcommand, visible_alias = "secrets")]
+    Secret(secret::SecretCommand),
     /// Install agents that sandboxes get
     #[command(subcommand)]
     Toolkit(ToolkitCommand),

@@ -3,6 +3,7 @@
 //! Everything here works over HTTP like any other client, also when the server is in this very
 //! process: so `try` tests what everybody uses.
 
+mod secrets;
 mod stream;
 
 pub use stream::{News, Stream};

@@ -3,6 +3,7 @@
 pub(crate) mod doctor;
 pub(crate) mod repository;
 pub(crate) mod run;
+pub(crate) mod secret;
 pub(crate) mod serve;
 pub(crate) mod session;
 pub(crate) mod settings;

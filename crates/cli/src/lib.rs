@@ -13,6 +13,7 @@ pub mod escape;
 pub mod failure;
 mod follow;
 pub mod format;
+mod log;
 mod models;
 pub mod output;
 mod person;
@@ -58,7 +59,7 @@ fn perform(arguments: Arguments) -> anyhow::Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let context = Context::new(&arguments.common)?;
     let filter = EnvFilter::try_from_env("HANGAR_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| log::Log);
     // Fails only when another log was set up in this process, which is as good.
     let _ = log.with_ansi(context.output.style() == Style::Coloured).try_init();
     let runtime = tokio::runtime::Runtime::new().context("starting the program's threads")?;
@@ -76,6 +77,7 @@ async fn carry_out(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Run(run) => commands::run::run(context, run).await,
         Command::Session(command) => commands::session::session(context, command).await,
         Command::Repository(command) => commands::repository::repository(context, command).await,
+        Command::Secret(command) => commands::secret::secret(context, command).await,
         Command::Toolkit(command) => commands::toolkit::toolkit(context, command).await,
         Command::Doctor(_) => commands::doctor::doctor(context).await,
     }

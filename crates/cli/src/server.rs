@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use api::Api;
 use api::access::Access;
-use conductor::{Hangar, Parts, ServerSettings};
+use conductor::{Hangar, KeySource, Parts, ServerSettings};
 use journal::{Index, Sqlite};
 use protocol::sandbox::{Isolation, LimitName, Limits};
 use protocol::session::{Author, ModelChoice};
@@ -120,6 +120,7 @@ impl Server {
         let hangar = Hangar::open(parts(data, &options).await?)
             .await
             .with_context(|| format!("taking up {}", data.root().display()))?;
+        crate::log::redact(hangar.redaction());
         let shutdown = CancellationToken::new();
         let door = Api {
             door: Arc::new(hangar.clone()),
@@ -186,7 +187,16 @@ async fn parts(data: &Data, options: &Options<'_>) -> anyhow::Result<Parts> {
         backend: backend(root)?,
         forge: Arc::new(forge),
         gateway,
+        secret_keys: secret_keys(root),
     })
+}
+
+/// The keys that secrets are encrypted with: the operator's, else a file of our own.
+fn secret_keys(data: &Path) -> KeySource {
+    match std::env::var("HANGAR_SECRET_KEYS") {
+        Ok(given) if !given.trim().is_empty() => KeySource::Given(given.into()),
+        _ => KeySource::File(data.join("secret-keys")),
+    }
 }
 
 /// The backend that runs sandboxes on this machine.

@@ -12,6 +12,8 @@ use sandbox::Backend;
 use crate::directory::Directory;
 use crate::observe;
 use crate::open_sessions::OpenSessions;
+use crate::redaction::{Named, Redaction};
+use crate::secrets::{Inspector, KeySource, Secrets};
 use crate::shared::{ServerSettings, Shared};
 use crate::upstream::ForgeUpstream;
 use crate::{Error, recover};
@@ -31,6 +33,8 @@ pub struct Parts {
     pub forge: Arc<forge::Local>,
     /// Model providers and limits of the way out.
     pub gateway: gateway::Config,
+    /// Where the keys are that secrets are encrypted with.
+    pub secret_keys: KeySource,
 }
 
 /// A running Hangar; cheap to clone. Every method names the person who acts.
@@ -44,6 +48,11 @@ impl Hangar {
     pub async fn open(parts: Parts) -> Result<Self, Error> {
         let (queue, observations) = observe::queue();
         let upstream = Arc::new(ForgeUpstream(Arc::clone(&parts.forge)));
+        let own = own_credentials(&parts.gateway.providers);
+        let index = Arc::clone(&parts.index);
+        let secrets = Secrets::open(index, parts.secret_keys, own).await?;
+        let inspector = Arc::new(Inspector(secrets.redaction().clone()));
+        parts.forge.inspect_pushes(inspector);
         let gateway = Gateway::new(parts.gateway, upstream, Arc::new(queue))
             .map_err(|error| Error::failed("opening the gateway", error))?;
         let open = OpenSessions::load(Arc::clone(&parts.index)).await?;
@@ -57,6 +66,8 @@ impl Hangar {
             directory: Directory::default(),
             open,
             builds: crate::images::Builds::default(),
+            secrets,
+            claims: crate::way_out::Claims::default(),
         });
         let user = &shared.settings.user;
         shared
@@ -90,8 +101,23 @@ impl Hangar {
         }
     }
 
+    /// Strikes the secrets known now out of a text, for what is logged.
+    pub fn redaction(&self) -> Redaction {
+        self.shared.secrets.redaction().clone()
+    }
+
     /// Where toolkits are.
     pub fn toolkit(&self) -> PathBuf {
         self.shared.settings.toolkit.clone()
     }
+}
+
+/// The providers' keys: they are used here and must be found nowhere else.
+fn own_credentials(providers: &gateway::Providers) -> Vec<Named> {
+    let all = [&providers.anthropic, &providers.openai];
+    let named = |provider: &gateway::Provider| Named {
+        name: provider.credential.clone(),
+        value: provider.key.clone(),
+    };
+    all.into_iter().flatten().map(named).collect()
 }

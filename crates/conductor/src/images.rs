@@ -9,13 +9,15 @@ use gateway::{Binding, Egress};
 use protocol::agentd::SyncRequest;
 use protocol::repository::{Image, ImageState, RepositoryName};
 use protocol::sandbox::StartPath;
+use protocol::secret::SecretPhase;
 use protocol::{ImageId, SandboxId, SessionId};
 use sandbox::{Base, Spec};
 
 use crate::effective::Asked;
 use crate::error::BoxError;
 use crate::shared::{Shared, elapsed_milliseconds, remote};
-use crate::{Error, clock};
+use crate::way_out::Claim;
+use crate::{Error, clock, secrets};
 
 /// One lock for each repository, so that one image of it is built at a time.
 #[derive(Debug, Default)]
@@ -116,7 +118,7 @@ async fn build_in_sandbox(
 ) -> Result<(), Error> {
     let sandbox = SandboxId::new();
     let built = run_build(shared, repository, image, sandbox).await;
-    shared.gateway.close(sandbox);
+    shared.close_gateway(sandbox);
     if let Err(error) = shared.backend.discard(sandbox).await {
         tracing::warn!(%sandbox, error = crate::error::chain(&error), "a build's sandbox stays behind");
     }
@@ -151,12 +153,20 @@ async fn run_build(
     let socket = backend.gateway_directory(sandbox).join("gateway.sock");
     let opened = shared.gateway.open(sandbox, &socket);
     opened.map_err(|error| failed("opening the gateway", error.into()))?;
-    let bound = shared.gateway.bind(sandbox, build_binding(repository, image.id));
+    let claim = Claim {
+        repository: repository.clone(),
+        commit: image.commit.clone(),
+        asked: Asked::default(),
+        phase: SecretPhase::Build,
+    };
+    let (egress, delivered) = shared.claim(sandbox, claim).await?;
+    let bound = shared.gateway.bind(sandbox, build_binding(repository, image.id, egress));
     bound.map_err(|error| failed("opening the gateway", error.into()))?;
     backend.create(&spec).await.map_err(|error| match error {
         sandbox::Error::Unsupported { what, hint } => Error::MachineLacks { what, hint },
         error => failed("starting a sandbox", error.into()),
     })?;
+    secrets::hand_over(shared, sandbox, &delivered).await?;
     let known = shared.index.repository(repository).await;
     let known = known.map_err(|error| failed("looking up the repository", error.into()))?;
     let default_branch = known.map_or_else(|| "main".to_owned(), |known| known.default_branch);
@@ -170,6 +180,12 @@ async fn run_build(
     synced.map_err(|error| failed("cloning", error.into()))?;
     backend.stop(sandbox).await.map_err(|error| failed("stopping the sandbox", error.into()))?;
     let layers = backend.layers().ok_or_else(no_layers)?;
+    let changed = layers.changed(sandbox);
+    if let Some(files) = changed.map_err(|error| failed("looking for the files", error.into()))?
+        && !delivered.plain.is_empty()
+    {
+        secrets::refuse_known(files, &delivered.plain).await?;
+    }
     let frozen = layers.freeze(sandbox, image.id).await;
     let layer = frozen.map_err(|error| failed("freezing the files", error.into()))?;
     let noted = shared.index.set_setting(&layer_key(image.id), &layer.to_string_lossy()).await;
@@ -200,11 +216,11 @@ pub(crate) fn mirror(shared: &Shared, repository: &RepositoryName) -> Result<Pat
 
 /// A build may read its repository and push nothing. Audit lines carry the image's number where
 /// a session's would stand; no session has it.
-fn build_binding(repository: &RepositoryName, image: ImageId) -> Binding {
+fn build_binding(repository: &RepositoryName, image: ImageId, egress: Egress) -> Binding {
     Binding {
         session: SessionId::from_bytes(*image.as_bytes()),
         repository: repository.clone(),
         push_prefix: "refs/none".to_owned(),
-        egress: Egress::default(),
+        egress,
     }
 }

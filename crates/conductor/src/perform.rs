@@ -3,6 +3,7 @@
 mod cancel_prompt;
 mod commit;
 mod deliver_prompt;
+mod leak;
 mod offer_pull_request;
 mod push;
 mod reach;

@@ -39,7 +39,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
             if let Some(sandbox) = task::running_sandbox(&replayed.state)
                 && let Some(view) = replayed.state.view()
             {
-                crate::perform::reattach(shared, &view, sandbox)?;
+                crate::perform::reattach(shared, &view, sandbox).await?;
             }
         }
         wanted.extend(replayed.state.files());

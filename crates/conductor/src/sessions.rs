@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::directory::Directory;
 use crate::effective::{self, Asked};
+use crate::shared::Shared;
 use crate::subscription::Subscription;
 use crate::task::{Handle, Message};
 use crate::{Error, Hangar, wording};
@@ -40,7 +41,10 @@ impl Hangar {
         if let Some(prompt) = &request.prompt {
             check_prompt(prompt)?;
         }
-        let title = session::title(request.prompt.as_deref().unwrap_or_default());
+        let known = shared.secrets.redaction().current();
+        // The branch is named after it, and nothing strikes a name out of Git's again.
+        let title = known.text(request.prompt.as_deref().unwrap_or_default());
+        let title = session::title(&title);
         let (id, handle) = self.session_of_request(request.request).await?;
         let branch = wording::branch(id, &title);
         let created = handle
@@ -233,7 +237,7 @@ impl Hangar {
         match &view.sandbox {
             Some(sandbox) => {
                 let diff = self.shared.client(sandbox.id).diff(&view.base_commit, DIFF_BYTES).await;
-                diff.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(|error| {
+                diff.map(|bytes| without_secrets(&self.shared, &bytes)).map_err(|error| {
                     Error::failed(format!("reading the changes of {session}"), error)
                 })
             }
@@ -281,6 +285,11 @@ fn check_prompt(text: &str) -> Result<(), Refusal> {
         return Err(Refusal::PromptTooLong { bytes: text.len(), limit });
     }
     Ok(())
+}
+
+/// What a sandbox says, without the secrets it may hold.
+fn without_secrets(shared: &Shared, bytes: &[u8]) -> String {
+    shared.secrets.redaction().text(&String::from_utf8_lossy(bytes)).into_owned()
 }
 
 async fn view(handle: &Handle) -> Result<SessionView, Error> {

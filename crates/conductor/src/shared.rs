@@ -53,6 +53,9 @@ pub(crate) struct Shared {
     pub(crate) open: OpenSessions,
     /// One image build at a time for each repository.
     pub(crate) builds: crate::images::Builds,
+    pub(crate) secrets: crate::secrets::Secrets,
+    /// The sandboxes that have a way out, and on what terms.
+    pub(crate) claims: crate::way_out::Claims,
 }
 
 impl Shared {

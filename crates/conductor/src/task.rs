@@ -24,6 +24,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::follow::RunLimit;
 use crate::perform::{self, Order};
+use crate::redaction::{Streams, redact_event};
 use crate::shared::Shared;
 use crate::subscription::{BUFFERED_UPDATES, Live, Subscription};
 use crate::{Error, clock};
@@ -163,6 +164,7 @@ pub(crate) fn spawn(shared: Arc<Shared>, id: SessionId, replayed: Replayed) -> H
         live: broadcast::channel(BUFFERED_UPDATES).0,
         under_way: HashMap::new(),
         attached: None,
+        streams: Streams::default(),
         handle: handle.clone(),
     };
     tokio::spawn(task.run(receiver));
@@ -187,6 +189,8 @@ struct Task {
     under_way: HashMap<Effect, tokio::task::AbortHandle>,
     /// The sandbox whose reports are being followed, and what follows them.
     attached: Option<(SandboxId, tokio::task::AbortHandle)>,
+    /// Ends of live text that may be the beginning of a secret.
+    streams: Streams,
     handle: Handle,
 }
 
@@ -232,8 +236,12 @@ impl Task {
                 self.perform_outstanding();
             }
             Message::Delta { prompt, kind, text } => {
-                let delta = Delta { session: self.id, prompt, kind, text };
-                let _ = self.live.send(Live::Delta(Arc::new(delta)));
+                let known = self.shared.secrets.redaction().current();
+                let text = self.streams.pass(&known, prompt, kind, text);
+                if !text.is_empty() {
+                    let delta = Delta { session: self.id, prompt, kind, text };
+                    let _ = self.live.send(Live::Delta(Arc::new(delta)));
+                }
             }
             Message::Subscribe { after, reply } => {
                 let journal = Arc::clone(&self.shared.journal);
@@ -282,7 +290,7 @@ impl Task {
             if let Err(error) = disposed {
                 tracing::error!(%sandbox, error = crate::chain(&error), "an unwanted sandbox stays");
             }
-            shared.gateway.close(sandbox);
+            shared.close_gateway(sandbox);
         });
     }
 
@@ -303,9 +311,11 @@ impl Task {
                 self.shared.open.add(self.id).await?;
                 self.is_open = true;
             }
+            let known = self.shared.secrets.redaction().current();
             let events = decision
                 .events
                 .into_iter()
+                .map(|(actor, event)| (actor, redact_event(&known, event)))
                 .map(|(actor, event)| journal::NewEvent { at: now, actor, report, event })
                 .collect();
             let recorded = self.shared.journal.append(self.id, self.last(), events).await.map_err(
@@ -322,6 +332,7 @@ impl Task {
     async fn show(&mut self, recorded: Vec<Envelope>) {
         for envelope in recorded {
             self.replayed.apply(&envelope);
+            self.streams.recorded(&envelope.event);
             // No reader is no error.
             let _ = self.live.send(Live::Event(Arc::new(envelope)));
         }

@@ -37,7 +37,7 @@ pub use import::Imported;
 pub use local::Local;
 pub use notice::Notice;
 pub use pull_request::NewPullRequest;
-pub use serve::{Access, Body};
+pub use serve::{Access, Body, Inspection, Inspector};
 
 /// The branches that belong to sessions: never imported, overwritten or removed by a refresh.
 pub const SESSION_BRANCHES: &str = "hangar/";

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use protocol::repository::RepositoryName;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
-use crate::Error;
 use crate::database::Database;
 use crate::git::Git;
+use crate::{Error, Inspector};
 
 /// Requests of git clients that are served at once; more wait for their turn.
 const SERVED_AT_ONCE: usize = 16;
@@ -26,6 +26,8 @@ pub(crate) struct Inner {
     pub(crate) git: Git,
     pub(crate) database: Database,
     pub(crate) served: Arc<Semaphore>,
+    /// Who looks at what is pushed.
+    pub(crate) inspector: RwLock<Option<Arc<dyn Inspector>>>,
     /// One lock per repository, for what changes its branches from the server's side.
     changing: Mutex<HashMap<RepositoryName, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -46,10 +48,25 @@ impl Local {
         make(&own)?;
         clear(&own.join("incoming"))?;
         let git = Git::find(&own).await?;
+        crate::serve::inspect::install(&own)?;
         let database = Database::open(&directory.join("forge.db")).await?;
         let served = Arc::new(Semaphore::new(SERVED_AT_ONCE));
         let changing = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { directory, git, database, served, changing }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                directory,
+                git,
+                database,
+                served,
+                inspector: RwLock::default(),
+                changing,
+            }),
+        })
+    }
+
+    /// From now on every push is looked at before a reference moves.
+    pub fn inspect_pushes(&self, inspector: Arc<dyn Inspector>) {
+        *self.inner.inspector.write().unwrap_or_else(PoisonError::into_inner) = Some(inspector);
     }
 
     /// The object directory of a repository, for sandboxes to borrow from, read-only.

@@ -13,6 +13,7 @@
 mod answer;
 mod backend;
 mod head;
+pub(crate) mod inspect;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use http::{Method, StatusCode};
 use protocol::repository::RepositoryName;
 
 pub use answer::Body;
+pub use inspect::{Inspection, Inspector};
 
 use crate::Local;
 

@@ -233,7 +233,9 @@ impl Serialize for SecretValue {
 
 impl<'de> Deserialize<'de> for SecretValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self::new)
+        // The error of another type would repeat what was sent.
+        let value = String::deserialize(deserializer);
+        value.map(Self::new).map_err(|_| serde::de::Error::custom("a value must be a string"))
     }
 }
 

@@ -321,6 +321,10 @@ pub trait Layers: Send + Sync + Debug {
     /// Again with the same sandbox and image: the same answer.
     async fn freeze(&self, sandbox: SandboxId, image: ImageId) -> Result<PathBuf, Error>;
 
+    /// A directory with what an ended sandbox changed, to be looked through before it is frozen;
+    /// none where no files lie on this machine. What is in it is hostile: no link is to be followed.
+    fn changed(&self, sandbox: SandboxId) -> Result<Option<PathBuf>, Error>;
+
     /// Deletes an image's layer. No running sandbox may have been started from it.
     async fn remove(&self, image: ImageId) -> Result<(), Error>;
 }

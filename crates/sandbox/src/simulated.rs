@@ -332,6 +332,10 @@ impl Layers for Simulated {
         Ok(path)
     }
 
+    fn changed(&self, _: SandboxId) -> Result<Option<PathBuf>, Error> {
+        Ok(None)
+    }
+
     async fn remove(&self, image: ImageId) -> Result<(), Error> {
         self.lock().frozen.remove(&layer(image));
         Ok(())

@@ -291,7 +291,8 @@ impl Task {
                 return;
             }
         }
-        let program = wanted.agent.program(settings, &wanted.order);
+        let mut program = wanted.agent.program(settings, &wanted.order);
+        program.for_agent = true;
         match Connection::open(children, &program).await {
             Err(error) => {
                 let reason = format!("{}; is the agent installed?", text::chain(&error));

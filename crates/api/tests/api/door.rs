@@ -15,6 +15,10 @@ use protocol::client::{
 };
 use protocol::repository::{Image, ImageState, Repository, RepositoryName};
 use protocol::sandbox::{Isolation, LimitName, LimitRequest, Limits};
+use protocol::secret::{
+    PutSecret, SecretDescription, SecretName, SecretPhase, SecretScope, SecretStored,
+    SecretsRotated,
+};
 use protocol::session::{
     Actor, Author, Dialect, DiffStat, ModelChoice, PullRequestState, SessionStatus, SessionSummary,
     SessionView,
@@ -33,6 +37,7 @@ pub(crate) struct MemoryDoor {
     user: Author,
     sessions: Mutex<BTreeMap<SessionId, Session>>,
     settings: Mutex<RepositorySettings>,
+    secrets: Mutex<Vec<SecretDescription>>,
     /// The title of everything that has one.
     pub(crate) title: String,
     /// What images wait for.
@@ -64,6 +69,7 @@ impl MemoryDoor {
             user,
             sessions: Mutex::default(),
             settings: Mutex::default(),
+            secrets: Mutex::default(),
             title: title.to_owned(),
             build: Build::default(),
         }
@@ -254,6 +260,48 @@ impl Door for MemoryDoor {
         }
         self.settings.lock().expect("no panic").clone_from(&settings);
         Ok(settings)
+    }
+
+    async fn secrets(
+        &self,
+        _: &Author,
+        scope: Option<&SecretScope>,
+    ) -> Answer<Vec<SecretDescription>> {
+        let kept = self.secrets.lock().expect("no panic").clone();
+        Ok(kept.into_iter().filter(|one| scope.is_none_or(|scope| one.scope == *scope)).collect())
+    }
+
+    async fn put_secret(
+        &self,
+        _: &Author,
+        scope: SecretScope,
+        phase: SecretPhase,
+        name: SecretName,
+        request: PutSecret,
+    ) -> Answer<SecretStored> {
+        let PutSecret { delivery, hosts, .. } = request;
+        let (key, updated_at) = ("k1".to_owned(), Timestamp(1));
+        let secret = SecretDescription { name, scope, phase, delivery, hosts, key, updated_at };
+        self.secrets.lock().expect("no panic").push(secret.clone());
+        Ok(SecretStored { secret, warnings: Vec::new() })
+    }
+
+    async fn remove_secret(
+        &self,
+        _: &Author,
+        scope: &SecretScope,
+        phase: SecretPhase,
+        name: &SecretName,
+    ) -> Answer<()> {
+        let mut kept = self.secrets.lock().expect("no panic");
+        let before = kept.len();
+        kept.retain(|one| (&one.scope, one.phase, &one.name) != (scope, phase, name));
+        let gone = kept.len() < before;
+        gone.then_some(()).ok_or_else(|| Error::NotFound { what: format!("secret {name}") })
+    }
+
+    async fn rotate_secrets(&self, _: &Author) -> Answer<SecretsRotated> {
+        Ok(SecretsRotated { key: "k2".to_owned(), secrets: 1, unreadable: Vec::new() })
     }
 
     async fn build_image(&self, _: &Author, name: &RepositoryName) -> Answer<Image> {

@@ -73,6 +73,7 @@ impl World {
             backend: Arc::new(container.clone()),
             forge: Arc::new(forge::Local::open(data.join("forge")).await?),
             gateway,
+            secret_keys: conductor::KeySource::File(data.join("secret-keys")),
         })
         .await?;
         let repository = repository(&hangar, &user, &directory.join("project")).await?;

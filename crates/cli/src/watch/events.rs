@@ -263,6 +263,11 @@ impl Watch {
         let (id, isolation) = (sandbox.id.short(), sandbox.isolation.as_str());
         let text = format!("sandbox {id}, isolation {isolation}, {path}");
         let mut lines = vec![self.good(&text, Some(milliseconds))];
+        if !sandbox.plain_secrets.is_empty() {
+            let names: Vec<&str> = sandbox.plain_secrets.iter().map(|name| name.as_str()).collect();
+            let text = format!("code in it can read these secrets: {}", names.join(", "));
+            lines.push(format!("  {}", self.warning(&text)));
+        }
         for report in &sandbox.enforcement {
             if let Enforcement::NotEnforced { reason } = &report.enforcement {
                 let (limit, reason) = (escape::line(&report.limit), escape::line(reason));

@@ -21,13 +21,17 @@ pub(super) async fn commit(
     prompt: PromptId,
 ) -> Option<Command> {
     let asked = order.asked(prompt)?;
+    if let Some(reason) = super::leak::find(shared, &order.view, sandbox).await {
+        return Some(Command::CommitFailed { sandbox, prompt, reason });
+    }
     let client = shared.client(sandbox);
+    let known = shared.secrets.redaction();
     let request = CommitRequest {
         session: order.session,
         prompt,
         author: asked.author.clone(),
-        subject: wording::commit_subject(asked.text),
-        body: wording::commit_body(asked.text),
+        subject: known.text(&wording::commit_subject(asked.text)).into_owned(),
+        body: known.text(&wording::commit_body(asked.text)).into_owned(),
         branch: order.view.branch.clone(),
         base_commit: order.view.base_commit.clone(),
     };

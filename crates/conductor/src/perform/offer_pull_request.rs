@@ -17,11 +17,13 @@ pub(super) async fn offer_pull_request(
     as_user: Author,
 ) -> Command {
     let answer = last_message(shared, view, prompt).await;
+    let known = shared.secrets.redaction();
+    let body = wording::pull_request_body(view.summary.id, &asked(view, prompt), answer.as_deref());
     let new = NewPullRequest {
         repository: view.summary.repository.clone(),
         session: Some(view.summary.id),
-        title: view.summary.title.clone(),
-        body: wording::pull_request_body(view.summary.id, &asked(view, prompt), answer.as_deref()),
+        title: known.text(&view.summary.title).into_owned(),
+        body: known.text(&body).into_owned(),
         author: as_user,
         base_branch: view.base_branch.clone(),
         branch: view.branch.clone(),

@@ -5,14 +5,16 @@ use std::time::Instant;
 
 use gateway::{Binding, Egress};
 use protocol::sandbox::{SandboxDescription, StartPath};
+use protocol::secret::SecretPhase;
 use protocol::session::SessionView;
-use protocol::{ImageId, SandboxId, SessionId};
+use protocol::{ImageId, SandboxId};
 use sandbox::{Base, Spec};
 use session::Command;
 
 use crate::effective::Asked;
 use crate::error::chain;
 use crate::shared::{Shared, elapsed_milliseconds};
+use crate::way_out::Claim;
 use crate::{Error, wording};
 
 pub(super) async fn start_sandbox(
@@ -37,7 +39,7 @@ pub(super) async fn start_sandbox(
             if let Err(error) = cleaned {
                 tracing::warn!(%sandbox, error = chain(&error), "cleaning up a failed start");
             }
-            shared.gateway.close(sandbox);
+            shared.close_gateway(sandbox);
             Command::SandboxFailed { sandbox, reason }
         }
     }
@@ -54,14 +56,27 @@ async fn start(
     let failed =
         |error: crate::error::BoxError| Error::failed(format!("starting sandbox {sandbox}"), error);
     shared.backend.prepare(&spec).await.map_err(|error| failed(error.into()))?;
-    open_gateway(shared, view.summary.id, &view.summary.repository, sandbox)?;
-    let description = shared.backend.create(&spec).await.map_err(|error| failed(error.into()))?;
+    let (egress, delivered) = shared.claim(sandbox, claim(view)).await?;
+    open_gateway(shared, view, sandbox, egress)?;
+    let created = shared.backend.create(&spec).await;
+    let mut description = created.map_err(|error| failed(error.into()))?;
     shared
         .client(sandbox)
         .health()
         .await
         .map_err(|error| Error::failed("waiting for agentd's first answer", error))?;
+    crate::secrets::hand_over(shared, sandbox, &delivered).await?;
+    description.plain_secrets = delivered.plain_names();
     Ok(description)
+}
+
+fn claim(view: &SessionView) -> Claim {
+    Claim {
+        repository: view.summary.repository.clone(),
+        commit: view.base_commit.clone(),
+        asked: Asked::of(view),
+        phase: SecretPhase::Run,
+    }
 }
 
 async fn spec(
@@ -96,10 +111,11 @@ async fn spec(
 /// Listens for a sandbox and says what it may reach.
 fn open_gateway(
     shared: &Shared,
-    session: SessionId,
-    repository: &protocol::repository::RepositoryName,
+    view: &SessionView,
     sandbox: SandboxId,
+    egress: Egress,
 ) -> Result<(), Error> {
+    let session = view.summary.id;
     let socket = shared.backend.gateway_directory(sandbox).join("gateway.sock");
     let failed = |error| Error::failed(format!("opening the gateway of {sandbox}"), error);
     shared.gateway.open(sandbox, &socket).map_err(failed)?;
@@ -107,19 +123,27 @@ fn open_gateway(
         sandbox,
         Binding {
             session,
-            repository: repository.clone(),
+            repository: view.summary.repository.clone(),
             push_prefix: format!("refs/heads/{}", wording::branch_prefix(session)),
-            egress: Egress::default(),
+            egress,
         },
     );
     bound.map_err(failed)
 }
 
 /// Opens the gateway again for a sandbox that outlived the server.
-pub(crate) fn reattach(
-    shared: &Shared,
+pub(crate) async fn reattach(
+    shared: &Arc<Shared>,
     view: &SessionView,
     sandbox: SandboxId,
 ) -> Result<(), Error> {
-    open_gateway(shared, view.summary.id, &view.summary.repository, sandbox)
+    let egress = match shared.claim(sandbox, claim(view)).await {
+        Ok((egress, _)) => egress,
+        // The sandbox goes on, and the server starts; other hosts wait until this is mended.
+        Err(error) => {
+            tracing::error!(%sandbox, error = error.chain(), "its way out is closed");
+            Egress::default()
+        }
+    };
+    open_gateway(shared, view, sandbox, egress)
 }

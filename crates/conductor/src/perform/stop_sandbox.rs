@@ -23,5 +23,5 @@ pub(crate) async fn stop_surely(shared: &Shared, sandbox: SandboxId) {
         tracing::error!(%sandbox, error = chain(&error), "the sandbox is not gone yet");
         tokio::time::sleep(RETRY).await;
     }
-    shared.gateway.close(sandbox);
+    shared.close_gateway(sandbox);
 }

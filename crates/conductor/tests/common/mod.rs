@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use conductor::{Hangar, Parts, ServerSettings, Subscription, Update};
+use conductor::{Hangar, KeySource, Parts, ServerSettings, Subscription, Update};
 use protocol::agentd::{Ending, PushRequest, Report};
 use protocol::client::{CreateSession, RegisterRepository, SendPrompt};
 use protocol::repository::RepositoryName;
@@ -149,6 +149,7 @@ impl World {
             backend: Arc::clone(&self.backend) as Arc<dyn sandbox::Backend>,
             forge: Arc::clone(&self.forge),
             gateway: gateway::Config::new(self.directory.path()),
+            secret_keys: KeySource::File(self.directory.path().join("secret-keys")),
         })
         .await
         .expect("Hangar opens")

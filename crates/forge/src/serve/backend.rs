@@ -2,8 +2,8 @@
 
 use std::io;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::head::{self, Head};
+use super::inspect::Watch;
 use super::{Body, Endpoint, Service};
 use crate::Local;
 use crate::git::{Group, complaint};
@@ -92,8 +93,21 @@ impl Local {
     {
         let (parts, body) = request.into_parts();
         let mut command = self.backend_command(name, endpoint, &parts.headers);
+        let inspection = self.inspection(endpoint);
+        let own = self.inner.directory.join(".hangar");
+        let watch = inspection.is_some().then(|| Watch::prepare(&own)).transpose()?;
+        if let Some(watch) = &watch {
+            // Of several the last counts.
+            let hooks = format!("core.hooksPath={}", watch.hooks.display());
+            command.args(["-c", &hooks]).env("HANGAR_PUSH", &watch.pipes);
+        }
+        command.arg("http-backend");
         let mut child = command.spawn()?;
         let over = CancellationToken::new();
+        if let (Some(watch), Some(inspection)) = (watch, inspection) {
+            let (git, repository) = (self.inner.git.clone(), self.place(name));
+            tokio::spawn(watch.answer(git, repository, inspection, over.clone()));
+        }
         let movement = Movement::default();
         let keeper = Keeper { over: Some(over.clone()), movement: movement.clone() };
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
@@ -111,6 +125,14 @@ impl Local {
         Ok(response)
     }
 
+    fn inspection(&self, endpoint: Endpoint) -> Option<Box<dyn super::Inspection>> {
+        if endpoint != Endpoint::Call(Service::ReceivePack) {
+            return None;
+        }
+        let inspector = self.inner.inspector.read().unwrap_or_else(PoisonError::into_inner);
+        inspector.as_ref()?.begin()
+    }
+
     fn backend_command(
         &self,
         name: &RepositoryName,
@@ -124,7 +146,6 @@ impl Local {
         command
             .arg("-c")
             .arg(format!("http.receivepack={receive}"))
-            .arg("http-backend")
             .stdin(Stdio::piped())
             .env("GIT_PROJECT_ROOT", &self.inner.directory)
             .env("GIT_HTTP_EXPORT_ALL", "1")

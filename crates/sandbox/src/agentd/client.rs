@@ -8,8 +8,8 @@ use http_body_util::Full;
 use protocol::SandboxId;
 use protocol::agentd::{
     AgentStarted, CancelPrompt, CommitAnswer, CommitRequest, DeliverPrompt, ExecRequest, Health,
-    Listing, PromptCancelled, PromptDelivered, PtyRequest, PushAnswer, PushRequest, StartAgent,
-    SyncAnswer, SyncRequest,
+    Listing, PromptCancelled, PromptDelivered, PtyRequest, PushAnswer, PushRequest, SetEnvironment,
+    StartAgent, SyncAnswer, SyncRequest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,6 +42,16 @@ impl Client {
     /// That agentd is there, and which version.
     pub async fn health(&self) -> Result<Health, Error> {
         self.get("ask for agentd's health", "/v1/health").await?.json().await
+    }
+
+    /// Sets the variables of everything that is started from now on.
+    pub async fn set_environment(&self, request: &SetEnvironment) -> Result<(), Error> {
+        let (doing, path) = ("set the environment", "/v1/environment");
+        let body = serde_json::to_vec(request).map_err(|error| damaged(doing, &error))?;
+        let builder = builder(Method::PUT, path).header(header::CONTENT_TYPE, "application/json");
+        let request = finish(doing, builder, body.into())?;
+        let answer = send(&*self.backend, self.sandbox, doing.to_owned(), request).await?;
+        answer.bytes(1024).await.map(drop)
     }
 
     /// Runs a command and gathers what it prints; beyond `limit` bytes in all the rest is read and

@@ -64,6 +64,8 @@ impl Remote {
             no_proxy: registries.no_proxy.clone(),
             ..ClientConfig::default()
         };
+        // The one of whoever came first; all of the house bring the same.
+        let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = Client::try_from(configuration)
             .map_err(|error| explain("the manifest", reference, &error))?;
         let (file, named) = (registries.docker_configuration.clone(), reference.clone());

@@ -33,6 +33,10 @@ impl Layers for Container {
         Ok(layer)
     }
 
+    fn changed(&self, sandbox: SandboxId) -> Result<Option<PathBuf>, Error> {
+        Ok(Some(self.ended_files(sandbox, "look through")?.join("upper")))
+    }
+
     async fn remove(&self, image: ImageId) -> Result<(), Error> {
         let path = self.config.data.join("images").join(image.to_string());
         super::blocking(move || remove_tree(&path)).await

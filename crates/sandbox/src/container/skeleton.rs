@@ -26,11 +26,12 @@ const VERSION: u32 = 1;
 const USR_LINKS: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
 /// Copied from the host's `/etc` where they exist: what programs in `/usr` need to run.
-const ETC: [&str; 40] = [
+const ETC: [&str; 41] = [
     "alternatives",
     "bash.bashrc",
     "bindresvport.blacklist",
     "ca-certificates.conf",
+    "chromium.d",
     "crypto-policies",
     "debian_version",
     "dpkg/origins",

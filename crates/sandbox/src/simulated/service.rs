@@ -58,6 +58,12 @@ async fn route(world: &Arc<World>, request: Request<Incoming>) -> Reply {
             version: protocol::VERSION,
             release: format!("simulated {}", env!("CARGO_PKG_VERSION")),
         }),
+        (&Method::PUT, "/v1/environment") => {
+            world.set_environment(parse(request).await?);
+            let mut response = Response::new(full(Bytes::new()));
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            Ok(response)
+        }
         (&Method::POST, "/v1/exec") => Ok(exec(Arc::clone(world), parse(request).await?)),
         (&Method::POST, "/v1/pty") => pty(request),
         (&Method::GET, "/v1/files") => read(world, &query(&request, "path")?),

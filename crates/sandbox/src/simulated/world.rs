@@ -8,8 +8,8 @@ use bytes::Bytes;
 use protocol::PromptId;
 use protocol::agentd::{
     AgentStarted, CancelPrompt, CommitAnswer, CommitDescription, CommitRequest, DeliverPrompt,
-    Ending, PromptCancelled, PromptDelivered, PushAnswer, PushRequest, Report, StartAgent,
-    SyncAnswer, SyncRequest,
+    Ending, PromptCancelled, PromptDelivered, PushAnswer, PushRequest, Report, SetEnvironment,
+    StartAgent, SyncAnswer, SyncRequest,
 };
 use protocol::session::{FileChange, FileChangeKind};
 use tokio::sync::watch;
@@ -33,6 +33,7 @@ struct Inner {
     committed: BTreeMap<String, Bytes>,
     head: Option<String>,
     commits: HashMap<PromptId, CommitDescription>,
+    environment: SetEnvironment,
     delivered: Vec<DeliverPrompt>,
     pushed: Vec<PushRequest>,
     running: HashMap<PromptId, Running>,
@@ -55,6 +56,15 @@ impl World {
             inner: Mutex::new(Inner { files, committed, ..Inner::default() }),
             life: CancellationToken::new(),
         }
+    }
+
+    /// The variables set last.
+    pub fn environment(&self) -> SetEnvironment {
+        self.lock().environment.clone()
+    }
+
+    pub(super) fn set_environment(&self, environment: SetEnvironment) {
+        self.lock().environment = environment;
     }
 
     /// The prompts delivered so far, each once.

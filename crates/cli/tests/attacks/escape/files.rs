@@ -173,23 +173,18 @@ fn disk() -> u64 {
     if rustix::fs::major(root) == 0 { here } else { root }
 }
 
-/// Where the host writes or mounts at a start, as links are planted: together, then one by one.
+/// Links where the host writes or mounts at a start, planted together: to a place that is there
+/// inside as well, to a file and a directory of the host's, and to what is not there yet.
 const PLANTED: [&[(&str, &str)]; 9] = [
-    &[
-        ("etc/hostname", "file"),
-        ("etc/hosts", "file"),
-        ("etc/machine-id", "file"),
-        ("workspace", ""),
-        ("mirror", ""),
-    ],
-    &[("etc", "")],
-    &[("proc", "")],
-    &[("sys", "")],
-    &[("dev", "")],
-    &[("tmp", "")],
-    &[("opt", "")],
-    &[("run", "")],
-    &[("home", "")],
+    &[("workspace", "/../../../../srv"), ("mirror", "/../../../../tmp")],
+    &[("etc/hostname", "file"), ("etc/hosts", "file"), ("etc/machine-id", "file")],
+    &[("etc/hostname", "new"), ("workspace", "new"), ("mirror", "new")],
+    &[("etc", ".")],
+    &[("proc", "."), ("sys", "new")],
+    &[("dev", ".")],
+    &[("tmp", "new")],
+    &[("opt", ".")],
+    &[("run", "."), ("home", "new")],
 ];
 
 fn planted_links(world: &World) -> Outcome {

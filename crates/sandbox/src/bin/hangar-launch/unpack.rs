@@ -124,6 +124,18 @@ fn inside(order: &Order, mut turn: UnixStream, staged: bool) -> Outcome<Answer> 
         stage(order)?;
     }
     let step = || "enter the stage".to_owned();
+    // Mounts that came with the namespace are locked in their place; a copy of the stage is not.
+    let copy = open_tree(
+        CWD,
+        ".",
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE,
+    )
+    .doing(Area::Other, step)?;
+    move_mount(&copy, "", CWD, PLACE, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .doing(Area::Other, step)?;
+    rustix::process::fchdir(&copy).doing(Area::Other, step)?;
     rustix::process::pivot_root(".", ".").doing(Area::Other, step)?;
     rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH).doing(Area::Other, step)?;
     rustix::process::chdir("/").doing(Area::Other, step)?;
