@@ -9,6 +9,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::children::Children;
+use crate::doorstep::{Doorstep, Held};
 use crate::driver::{Driver, Surroundings};
 use crate::gate::Gate;
 use crate::git::Git;
@@ -63,6 +64,9 @@ pub(crate) struct Agentd {
     pub(crate) gate: Arc<Gate>,
     pub(crate) reports: Arc<Reports>,
     pub(crate) driver: Driver,
+    pub(crate) held: Arc<Held>,
+    /// Where the socket is agentd's own.
+    pub(crate) doorstep: Option<Doorstep>,
 }
 
 /// Serves until the process is killed.
@@ -91,26 +95,19 @@ fn adopt_listener() -> Result<OwnedFd, Error> {
 }
 
 async fn serve(settings: Settings, inherited: Option<OwnedFd>) -> Result<(), Error> {
-    let listener = listener(&settings, inherited)?;
-    if let Listen::Path(path) = &settings.listen
-        && settings.confined()
-    {
-        own_kernel::close_gate(&settings.workspace)
-            .map_err(|source| Error::System { doing: "closing the write gate", source })?;
-        own_kernel::hide(path.parent().unwrap_or(path))
-            .map_err(|source| Error::System { doing: "hiding the API's socket", source })?;
-    }
+    let (listener, doorstep) = listener(&settings, inherited)?;
     if !processes::am_first() {
         // A test's agentd collects orphans as the first process of a sandbox does.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|error| {
             Error::System { doing: "becoming the collector of orphans", source: error.into() }
         })?;
     }
+    let held = Arc::new(Held::default());
     if let Some(gateway) = settings.gateway_socket.clone() {
         let address = settings.relay_address.clone();
         let bound = relay::bind(&address).await;
         let bound = bound.map_err(|source| Error::Relay { address, source })?;
-        tokio::spawn(relay::serve(bound, gateway));
+        tokio::spawn(relay::serve(bound, gateway, Arc::clone(&held)));
     }
     let settings = Arc::new(settings);
     let nursery = settings.confined().then(|| Nursery::open(&settings)).transpose();
@@ -126,23 +123,39 @@ async fn serve(settings: Settings, inherited: Option<OwnedFd>) -> Result<(), Err
         reports: Arc::clone(&reports),
         gate: Arc::clone(&gate),
     });
-    let agentd = Agentd { children, git, gate, reports, driver };
-    server::serve(listener, Arc::new(agentd)).await;
-    Ok(())
+    let agentd = Agentd { children, git, gate, reports, driver, held, doorstep };
+    server::serve(listener, Arc::new(agentd))
+        .await
+        .map_err(|source| Error::System { doing: "waking on the doorstep", source })
 }
 
-fn listener(settings: &Settings, inherited: Option<OwnedFd>) -> Result<UnixListener, Error> {
+fn listener(
+    settings: &Settings,
+    inherited: Option<OwnedFd>,
+) -> Result<(UnixListener, Option<Doorstep>), Error> {
     let what = format!("{:?}", settings.listen);
-    let made = || {
-        let listener = match (inherited, &settings.listen) {
-            (Some(descriptor), _) => StdListener::from(descriptor),
-            (None, Listen::Path(path)) => StdListener::bind(path)?,
-            (None, Listen::Inherited) => return Err(std::io::ErrorKind::NotConnected.into()),
-        };
-        listener.set_nonblocking(true)?;
-        UnixListener::from_std(listener)
+    let made = || match (inherited, &settings.listen) {
+        (Some(descriptor), _) => {
+            let listener = StdListener::from(descriptor);
+            listener.set_nonblocking(true)?;
+            Ok((UnixListener::from_std(listener)?, None))
+        }
+        (None, Listen::Path(path)) => {
+            let doorstep = Doorstep::open(path)?;
+            Ok((doorstep.listen()?, Some(doorstep)))
+        }
+        (None, Listen::Inherited) => Err(std::io::ErrorKind::NotConnected.into()),
     };
-    made().map_err(|source| Error::Listener { what, source })
+    let made = made().map_err(|source| Error::Listener { what, source })?;
+    if let Listen::Path(path) = &settings.listen
+        && settings.confined()
+    {
+        let failed = |doing| move |source| Error::System { doing, source };
+        own_kernel::close_gate(&settings.workspace).map_err(failed("closing the write gate"))?;
+        own_kernel::hide(path.parent().unwrap_or(path))
+            .map_err(failed("hiding the API's socket"))?;
+    }
+    Ok(made)
 }
 
 /// The kernel discards SIGTERM for a first process without a handler, so none is set: a sandbox is

@@ -9,6 +9,7 @@ mod agentd;
 mod body;
 mod children;
 mod confine;
+mod doorstep;
 mod driver;
 mod exec;
 mod files;

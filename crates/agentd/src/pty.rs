@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::body::{Body, frame as framed, whole};
 use crate::children::{Children, Program, Running};
+use crate::doorstep::Held;
 
 /// A terminal could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,7 @@ const PROTOCOL: &str = "hangar-frames";
 /// Opens a terminal, starts the program on it and answers `101`.
 pub(crate) fn open(
     children: &Arc<Children>,
+    held: &Held,
     mut request: Request<Incoming>,
     order: &PtyRequest,
 ) -> Result<Response<Body>, Error> {
@@ -53,7 +55,7 @@ pub(crate) fn open(
         pty_process::Command::from(command).spawn(other_end).map_err(io::Error::other)
     })?;
     let upgrade = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
+    held.hold(async move {
         if let Ok(connection) = upgrade.await {
             // A connection that breaks closes the terminal: `running` is dropped and killed.
             let _ = converse(TokioIo::new(connection), terminal, running).await;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
+use crate::doorstep::Held;
+
 /// How long a connection waits for a gateway that is away: a server that is being restarted.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -17,12 +19,12 @@ pub(crate) async fn bind(address: &str) -> io::Result<TcpListener> {
 }
 
 /// Relays every connection, raw bytes both ways, until the process ends.
-pub(crate) async fn serve(listener: TcpListener, gateway: PathBuf) {
+pub(crate) async fn serve(listener: TcpListener, gateway: PathBuf, held: Arc<Held>) {
     let gateway: Arc<std::path::Path> = gateway.into();
     loop {
         match listener.accept().await {
             Ok((client, _)) => {
-                tokio::spawn(relay(client, Arc::clone(&gateway)));
+                held.hold(relay(client, Arc::clone(&gateway)));
             }
             // Out of descriptors, most likely: those of ending connections come back.
             Err(_) => tokio::time::sleep(PAUSE).await,
@@ -64,7 +66,7 @@ mod tests {
         let socket = directory.path().join("gateway.sock");
         let listener = bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        tokio::spawn(serve(listener, socket.clone()));
+        tokio::spawn(serve(listener, socket.clone(), Arc::default()));
         let mut client = TcpStream::connect(address).await.expect("the relay listens");
         client.write_all(b"ping").await.expect("taken");
         let gateway = UnixListener::bind(&socket).expect("the gateway is back");

@@ -80,16 +80,40 @@ impl From<driver::Error> for Refusal {
 
 type Answer = Result<Response<Body>, Refusal>;
 
-/// Serves every connection until the process ends.
-pub(crate) async fn serve(listener: UnixListener, agentd: Arc<Agentd>) {
+/// Serves every connection, and sleeps when the host asks for it.
+pub(crate) async fn serve(mut listener: UnixListener, agentd: Arc<Agentd>) -> std::io::Result<()> {
+    loop {
+        tokio::select! {
+            () = accept(&listener, &agentd) => {}
+            () = asked(&agentd) => {
+                drop(listener);
+                agentd.held.let_go().await;
+                let Some(doorstep) = &agentd.doorstep else { return Ok(()) };
+                doorstep.sleep().await?;
+                agentd.held.wake();
+                listener = doorstep.listen()?;
+            }
+        }
+    }
+}
+
+async fn asked(agentd: &Agentd) {
+    match &agentd.doorstep {
+        Some(doorstep) => doorstep.asked().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn accept(listener: &UnixListener, agentd: &Arc<Agentd>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, most likely: those of ending connections come back.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             continue;
         };
-        let agentd = Arc::clone(&agentd);
-        tokio::spawn(async move {
+        let held = Arc::clone(&agentd.held);
+        let agentd = Arc::clone(agentd);
+        held.hold(async move {
             let service = service_fn(|request| {
                 let agentd = Arc::clone(&agentd);
                 async move { Ok::<_, Infallible>(answer(&agentd, request).await) }
@@ -127,7 +151,7 @@ async fn route(agentd: &Arc<Agentd>, request: Request<Incoming>) -> Answer {
         (&Method::POST, "/v1/pty") => {
             let order: PtyRequest = serde_json::from_str(&parameter(&request, "request")?)
                 .map_err(|error| Refusal::caller(format!("reading `request`: {error}")))?;
-            pty::open(&agentd.children, request, &order)
+            pty::open(&agentd.children, &agentd.held, request, &order)
                 .map_err(|error| Refusal::with(StatusCode::UNPROCESSABLE_ENTITY, &error))
         }
         (&Method::GET, "/v1/files") => {
@@ -145,6 +169,16 @@ async fn route(agentd: &Arc<Agentd>, request: Request<Incoming>) -> Answer {
             files::put(&agentd.children, &path, request.into_body()).await?;
             Ok(nothing())
         }
+        (&Method::POST, "/v1/sleep") => match &agentd.doorstep {
+            Some(doorstep) => {
+                doorstep.ask();
+                Ok(nothing())
+            }
+            None => Err(Refusal {
+                status: StatusCode::CONFLICT,
+                text: "this sandbox has no kernel of its own to be put away with".to_owned(),
+            }),
+        },
         (_, path) if path.starts_with("/v1/workspace/") => workspace(agentd, request).await,
         (_, path) if path.starts_with("/v1/agent/") => agent(agentd, request).await,
         (&Method::GET, "/v1/reports") => {

@@ -11,6 +11,7 @@ use protocol::client::{
     ServerDescription,
 };
 use protocol::repository::{Image, Repository, RepositoryName};
+use protocol::sandbox::LevelReport;
 use protocol::secret::{
     PutSecret, SecretDescription, SecretName, SecretPhase, SecretScope, SecretStored,
     SecretsRotated,
@@ -42,6 +43,7 @@ pub struct Registered {
 pub trait Door: std::fmt::Debug + Send + Sync + 'static {
     fn local_user(&self) -> Author;
     fn description(&self, user: &Author) -> ServerDescription;
+    async fn levels(&self, user: &Author) -> Vec<LevelReport>;
 
     async fn register_repository(
         &self,
@@ -157,6 +159,10 @@ impl Door for Hangar {
 
     fn description(&self, user: &Author) -> ServerDescription {
         Hangar::description(self, user)
+    }
+
+    async fn levels(&self, user: &Author) -> Vec<LevelReport> {
+        Hangar::levels(self, user).await
     }
 
     async fn register_repository(

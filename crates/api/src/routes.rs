@@ -13,6 +13,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::routing::{any, get, post, put};
 use protocol::client::ServerDescription;
+use protocol::sandbox::LevelReport;
 use serde::Deserialize;
 
 use crate::Api;
@@ -31,6 +32,7 @@ pub(crate) fn all() -> Router<Api> {
         .route("/sign-in", any(sign_in::sign_in))
         .route("/healthz", get(async || "ok\n"))
         .route("/v1/server", get(server))
+        .route("/v1/server/levels", get(levels))
         .route("/v1/stream", get(crate::stream::open))
         .route("/v1/repositories", get(repositories::list).post(repositories::register))
         .route("/v1/repositories/{owner}/{name}", get(repositories::show))
@@ -95,6 +97,16 @@ async fn to_the_end<T: Send + 'static>(
 /// `GET /v1/server`
 async fn server(State(api): State<Api>, Caller(user): Caller) -> axum::Json<ServerDescription> {
     axum::Json(api.door.description(&user))
+}
+
+/// `GET /v1/server/levels`: each was tried by starting a sandbox, so the first answer takes a moment.
+async fn levels(
+    State(api): State<Api>,
+    Caller(user): Caller,
+) -> Result<axum::Json<Vec<LevelReport>>, Failure> {
+    // Goes on when the client goes away: the next one who asks finds the answer.
+    let door = std::sync::Arc::clone(&api.door);
+    to_the_end(async move { Ok(door.levels(&user).await) }).await.map(axum::Json)
 }
 
 async fn nothing_here(request: Request) -> Failure {

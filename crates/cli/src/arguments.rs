@@ -109,9 +109,6 @@ pub struct Serve {
     /// Model that answers when none is named [default: by the keys that are set]
     #[arg(long, env = "HANGAR_MODEL", value_parser = parse_model)]
     pub model: Option<ModelChoice>,
-    /// Isolation of sandboxes when nobody asks for another: namespaces, gvisor or microvm
-    #[arg(long, env = "HANGAR_ISOLATION", value_name = "LEVEL", default_value = "namespaces")]
-    pub isolation: Isolation,
     /// What a sandbox may use when nobody asks for anything else
     #[command(flatten)]
     pub limits: LimitOptions,
@@ -121,6 +118,9 @@ pub struct Serve {
     /// Whom the server trusts outside
     #[command(flatten)]
     pub outside: Outside,
+    /// The wall around sandboxes
+    #[command(flatten)]
+    pub walls: Walls,
 }
 
 /// What a server needs to know about the network it stands in. Proxies are taken from the usual
@@ -130,6 +130,40 @@ pub struct Outside {
     /// Certificates in PEM to trust besides the system's, in sandboxes too: a company's own
     #[arg(long, env = "HANGAR_TRUST", value_name = "FILE")]
     pub trust: Option<PathBuf>,
+}
+
+/// The wall around sandboxes, for those who start a server.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sandboxes")]
+pub struct Walls {
+    /// Isolation when nobody asks for another: namespaces, gvisor or microvm
+    #[arg(long, env = "HANGAR_ISOLATION", value_name = "LEVEL", default_value = "namespaces")]
+    pub isolation: Isolation,
+    /// OCI runtime of a level: launcher, crun, runc or a path for namespaces, gvisor=PATH for gVisor
+    #[arg(long = "runtime", env = "HANGAR_RUNTIME", value_name = "[LEVEL=]PROGRAM")]
+    #[arg(value_delimiter = ',')]
+    pub runtimes: Vec<RuntimeChoice>,
+}
+
+/// Which program makes the wall of a level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeChoice {
+    /// The level.
+    pub isolation: Isolation,
+    /// `launcher`, a name to search for, or a path.
+    pub program: String,
+}
+
+impl std::str::FromStr for RuntimeChoice {
+    type Err = protocol::sandbox::ParseIsolationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (level, program) = match text.split_once('=') {
+            Some((level, program)) => (level.parse()?, program),
+            None => (Isolation::Namespaces, text),
+        };
+        Ok(Self { isolation: level, program: program.to_owned() })
+    }
 }
 
 /// How a session is set up, for `try` and `run`.
@@ -183,6 +217,9 @@ pub struct Try {
     /// Whom the server trusts outside
     #[command(flatten)]
     pub outside: Outside,
+    /// The wall around sandboxes, where no server runs yet
+    #[command(flatten)]
+    pub walls: Walls,
 }
 
 /// `hangar run`.
@@ -314,17 +351,20 @@ uncommitted work stays where it is.")]
 /// `hangar toolkit …`.
 #[derive(Debug, Subcommand)]
 pub enum ToolkitCommand {
-    /// Install an agent through npm into the data directory
+    /// Install an agent through npm, or gVisor through apt, into the data directory
     #[command(after_help = "\
 Examples:
   hangar toolkit install opencode
   hangar try --agent opencode
+  hangar toolkit install gvisor
+  hangar try --isolation gvisor
 
-Only the program itself is fetched, in one pinned version; it needs neither Node nor the network when
-it runs. An agent that is installed already is left alone.")]
+Of an agent only the program itself is fetched, in one pinned version; it needs neither Node nor the
+network when it runs. gVisor comes from the Debian mirrors this machine's apt knows, checked by apt;
+nothing of the system changes. What is installed already is left alone.")]
     Install {
-        /// Agent to install
-        #[arg(value_parser = ["opencode"])]
+        /// What to install
+        #[arg(value_parser = ["opencode", "gvisor"])]
         agent: String,
     },
     /// List agents and whether they are installed
@@ -336,7 +376,11 @@ it runs. An agent that is installed already is left alone.")]
 #[command(after_help = "\
 A level of isolation counts as available only after it has really started a sandbox here. Exit code 4
 says that something needed is missing.")]
-pub struct Doctor {}
+pub struct Doctor {
+    /// The wall around sandboxes
+    #[command(flatten)]
+    pub walls: Walls,
+}
 
 /// A session as people name it: the whole id, or enough of its last digits.
 #[derive(Debug, Clone, PartialEq, Eq)]

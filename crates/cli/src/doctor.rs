@@ -3,7 +3,9 @@
 //! [`facts`] looks; everything here is a function of what it saw, so that every sentence is tested.
 
 pub mod facts;
+mod levels;
 
+use protocol::sandbox::{Isolation, LevelReport};
 use sandbox::{CheckState, Probe};
 use serde::Serialize;
 
@@ -54,11 +56,15 @@ pub struct Report {
     pub isolation: Option<&'static str>,
     /// The findings, in the order of dependence.
     pub findings: Vec<Finding>,
+    /// Every level of isolation, each tried by starting a sandbox.
+    pub levels: Vec<LevelReport>,
 }
 
 impl Report {
-    /// Judges what was seen, and what the sandbox backend found by trying.
-    pub fn new(facts: &Facts, probe: Option<&Probe>) -> Self {
+    /// Judges what was seen, and what the sandbox backend found by trying each level. `isolation` is
+    /// the one that sandboxes get where nobody asks for another.
+    pub fn new(facts: &Facts, isolation: Isolation, probes: &[Probe]) -> Self {
+        let probe = probes.iter().find(|probe| probe.isolation == isolation);
         let mut findings =
             vec![data_directory(facts), disk_space(facts), git(facts), git_server(facts)];
         match probe {
@@ -72,7 +78,7 @@ impl Report {
         findings.extend([built_in_agent(facts), opencode(facts), npm(facts), models(facts)]);
         let ready = findings.iter().all(|finding| finding.state != State::Missing);
         let isolation = probe.filter(|probe| probe.works).map(|probe| probe.isolation.as_str());
-        Self { ready, isolation, findings }
+        Self { ready, isolation, findings, levels: probes.iter().map(Probe::report).collect() }
     }
 
     /// The table for people, each piece of advice below what it is about.
@@ -90,6 +96,10 @@ impl Report {
             let hint =
                 finding.hint.as_ref().map(|hint| format!("    hint: {}", escape::line(hint)));
             lines.extend(hint);
+        }
+        if !self.levels.is_empty() {
+            lines.push(String::new());
+            lines.extend(levels::lines(&self.levels, style));
         }
         lines.push(String::new());
         lines.push(match (self.ready, self.isolation) {
@@ -258,7 +268,7 @@ fn models(facts: &Facts) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use protocol::sandbox::{Enforcement, Isolation, LimitReport};
+    use protocol::sandbox::{Enforcement, LimitReport};
     use sandbox::Check;
 
     use super::*;
@@ -287,7 +297,7 @@ mod tests {
         let reason = "the file system has no quotas".to_owned();
         Probe {
             isolation: Isolation::Namespaces,
-            runtime: None,
+            runtime: Some("hangar-launch 1.0".to_owned()),
             works,
             start_milliseconds: works.then_some(9),
             checks: vec![Check { what: "user namespaces".to_owned(), state }],
@@ -300,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_ready_machine() {
-        let report = Report::new(&ready_machine(), Some(&probe(true)));
+        let report = Report::new(&ready_machine(), Isolation::Namespaces, &[probe(true)]);
         let expected = "\
 ✓ data directory    /data
 ✓ disk space        50.0 GiB free
@@ -317,6 +327,9 @@ mod tests {
 · model keys        no key: the built-in rehearsal answers in place of a model
     hint: export ANTHROPIC_API_KEY or OPENAI_API_KEY before starting the server
 
+  isolation   started in  limits not held  runtime
+✓ namespaces  9 ms        disk             hangar-launch 1.0
+
 This machine is ready; sandboxes get the isolation `namespaces`.";
         assert_eq!(report.lines(Style::Plain).join("\n"), expected);
     }
@@ -328,7 +341,7 @@ This machine is ready; sandboxes get the isolation `namespaces`.";
         facts.git_http_backend = None;
         facts.data_trouble = Some("/data cannot be written: read-only file system".to_owned());
         facts.free_bytes = Some(100 << 20);
-        let report = Report::new(&facts, Some(&probe(false)));
+        let report = Report::new(&facts, Isolation::Namespaces, &[probe(false)]);
         assert!(!report.ready);
         assert_eq!(report.isolation, None);
         let broken: Vec<_> =
@@ -344,14 +357,14 @@ This machine is ready; sandboxes get the isolation `namespaces`.";
 
     #[test]
     fn without_its_programs_nothing_is_ready() {
-        assert!(!Report::new(&ready_machine(), None).ready);
+        assert!(!Report::new(&ready_machine(), Isolation::Namespaces, &[]).ready);
     }
 
     #[test]
     fn keys_are_named_and_never_shown() {
         let mut facts = ready_machine();
         facts.model_keys = vec!["ANTHROPIC_API_KEY"];
-        let report = Report::new(&facts, Some(&probe(true)));
+        let report = Report::new(&facts, Isolation::Namespaces, &[probe(true)]);
         let last = report.findings.last().expect("findings");
         assert_eq!(last.detail, "ANTHROPIC_API_KEY set");
     }

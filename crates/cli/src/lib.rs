@@ -79,6 +79,6 @@ async fn carry_out(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Repository(command) => commands::repository::repository(context, command).await,
         Command::Secret(command) => commands::secret::secret(context, command).await,
         Command::Toolkit(command) => commands::toolkit::toolkit(context, command).await,
-        Command::Doctor(_) => commands::doctor::doctor(context).await,
+        Command::Doctor(arguments) => commands::doctor::doctor(context, &arguments).await,
     }
 }

@@ -20,11 +20,11 @@ use secrecy::ExposeSecret as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::{LimitOptions, Maximum};
+use crate::arguments::{LimitOptions, Maximum, Walls};
 use crate::data::{Data, Running};
 use crate::failure::{Exit, Failure};
 use crate::models::Models;
-use crate::{person, programs, proxy};
+use crate::{person, programs, proxy, toolkit};
 
 /// Time for requests under way when the server ends.
 const ENDING: Duration = Duration::from_secs(5);
@@ -40,6 +40,8 @@ pub(crate) struct Options<'a> {
     pub(crate) whereabouts: &'a Path,
     /// Certificates to trust besides the system's.
     pub(crate) trust: Option<PathBuf>,
+    /// The wall around sandboxes.
+    pub(crate) walls: Walls,
     /// What sandboxes get.
     pub(crate) sandboxes: Sandboxes,
 }
@@ -184,7 +186,7 @@ async fn parts(data: &Data, options: &Options<'_>) -> anyhow::Result<Parts> {
         },
         journal: Arc::new(journal),
         index: Arc::new(index),
-        backend: backend(root)?,
+        backend: backend(root, &options.walls)?,
         forge: Arc::new(forge),
         gateway,
         secret_keys: secret_keys(root),
@@ -200,9 +202,14 @@ fn secret_keys(data: &Path) -> KeySource {
 }
 
 /// The backend that runs sandboxes on this machine.
-pub(crate) fn backend(data: &Path) -> anyhow::Result<Arc<dyn Backend>> {
+pub(crate) fn backend(data: &Path, walls: &Walls) -> anyhow::Result<Arc<dyn Backend>> {
     let mut config = sandbox::container::Config::new(data, programs::require("hangar-launch")?);
     config.toolkit = Some(programs::assemble(data)?);
+    for choice in &walls.runtimes {
+        config.runtimes.insert(choice.isolation, choice.program.clone());
+    }
+    config.search.push(toolkit::runtimes(data));
+    config.search.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let variable = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
     if let Some(home) = variable("HOME") {
         let (rustup, cargo) = (variable("RUSTUP_HOME"), variable("CARGO_HOME"));

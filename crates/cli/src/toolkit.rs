@@ -42,6 +42,11 @@ pub fn opencode(data: &Path) -> PathBuf {
     data.join(format!("toolkit/agents/opencode-{OPENCODE_VERSION}/bin/opencode"))
 }
 
+/// Where runtimes of sandboxes are that were installed here.
+pub fn runtimes(data: &Path) -> PathBuf {
+    data.join("toolkit/runtimes")
+}
+
 /// The search program that came with it.
 pub fn ripgrep(data: &Path) -> PathBuf {
     opencode(data).with_file_name("rg")

@@ -6,7 +6,8 @@ use cli::watch::Watch;
 use protocol::client::{Delta, DeltaKind};
 use protocol::event::{PlanStep, ToolKind, ToolStatus};
 use protocol::sandbox::{
-    Enforcement, Isolation, LimitReport, LimitRequest, Limits, SandboxDescription, StartPath,
+    Consequence, Enforcement, Isolation, LimitName, LimitReport, LimitRequest, Limits,
+    SandboxDescription, StartPath,
 };
 use protocol::session::{
     Actor, Author, Delivery, Dialect, DiffStat, FileChange, FileChangeKind, ModelChoice, Phase,
@@ -83,6 +84,10 @@ fn created() -> Event {
         limits: LimitRequest::default(),
         isolation: None,
     }
+}
+
+fn limit(limit: LimitName, maximum: u64, consequence: Consequence) -> Event {
+    Event::LimitExceeded { sandbox: SANDBOX, limit, usage: maximum, maximum, consequence }
 }
 
 fn accepted(prompt: PromptId, text: &str) -> Event {
@@ -429,6 +434,11 @@ fn failures_say_what_happened() {
         ),
         (1, Event::PromptStarted { prompt: PROMPT, sandbox: SANDBOX, attempt: 2 }),
         (1, Event::Denied { what: "example.org:443".to_owned(), reason: "not allowed".to_owned() }),
+        (1, limit(LimitName::Memory, 4 << 30, Consequence::Throttled)),
+        (1, limit(LimitName::Pids, 512, Consequence::Throttled)),
+        (1, limit(LimitName::Cpu, 1500, Consequence::Throttled)),
+        (1, limit(LimitName::Egress, 1_000_000_000, Consequence::Throttled)),
+        (1, limit(LimitName::Disk, 10 << 30, Consequence::Ended)),
         (1, Event::NothingToCommit { prompt: PROMPT }),
         (1, finished(PROMPT, PromptOutcome::Failed { reason })),
     ]);
@@ -436,6 +446,11 @@ fn failures_say_what_happened() {
 ! the sandbox is gone, its files are kept: its first process was killed
 ! the prompt is given to the agent again, attempt 2
 ! the gateway refused example.org:443: not allowed
+! a process was killed for want of memory: the sandbox may use 4 GiB
+! a process could not be started: the sandbox may have 512 processes
+! the sandbox has 1.5 cores, wants more and runs the slower for it
+! what leaves the sandbox is slowed down to 1 Gbit/s
+✗ the sandbox is stopped: it used 10 GiB of disk and may use 10 GiB
 · no file was changed
 ✗ failed: the agent ended with code 139: send the prompt again";
     assert_eq!(lines, expected);

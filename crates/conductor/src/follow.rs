@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::agentd::ReportLine;
+use protocol::sandbox::{Consequence, LimitName};
 use protocol::{SandboxId, Timestamp};
-use session::Command;
+use session::{Command, LimitHit};
 use tokio::sync::oneshot;
 
 use crate::Error;
 use crate::clock;
-use crate::perform::stop_surely;
 use crate::shared::Shared;
 use crate::task::{Handle, Message};
 
@@ -38,8 +38,8 @@ impl RunLimit {
     }
 }
 
-/// Runs until the sandbox ends, or has run for too long and was stopped; then says so to the
-/// session's task.
+/// Runs until the sandbox ends; then says so to the session's task. Says before that when it has run
+/// for too long.
 pub(crate) async fn follow(
     shared: Arc<Shared>,
     session: Handle,
@@ -52,9 +52,8 @@ pub(crate) async fn follow(
             Ok(reason) => reason,
             Err(error) => crate::error::chain(&error),
         },
-        () = tokio::time::sleep(clock::until(limit.until)) => {
-            stop_surely(&shared, sandbox).await;
-            format!("it reached its run-time limit of {} seconds and was stopped", limit.seconds)
+        () = run_out(&session, sandbox, limit) => {
+            "the session's task has ended".to_owned()
         }
         () = follow_reports(&shared, &session, sandbox, after) => {
             "the session's task has ended".to_owned()
@@ -62,6 +61,23 @@ pub(crate) async fn follow(
     };
     let command = Command::SandboxLost { sandbox, reason };
     session.send(Message::Command { command, report: None, reply: None }).await;
+}
+
+/// Says when the sandbox has run for as long as it may; the session has it stopped then. Returns
+/// only when the session's task has ended.
+async fn run_out(session: &Handle, sandbox: SandboxId, limit: RunLimit) {
+    tokio::time::sleep(clock::until(limit.until)).await;
+    let command = Command::LimitHit(LimitHit {
+        sandbox,
+        limit: LimitName::RunTime,
+        usage: limit.seconds,
+        maximum: limit.seconds,
+        consequence: Consequence::Ended,
+        what: "its time is over".to_owned(),
+    });
+    if session.send(Message::Command { command, report: None, reply: None }).await {
+        std::future::pending().await
+    }
 }
 
 /// Passes on reports for ever; returns only when the session's task has ended.

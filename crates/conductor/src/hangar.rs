@@ -65,9 +65,11 @@ impl Hangar {
             forge: parts.forge,
             directory: Directory::default(),
             open,
+            workers: crate::limits::Workers::default(),
             builds: crate::images::Builds::default(),
             secrets,
             claims: crate::way_out::Claims::default(),
+            levels: crate::levels::Levels::default(),
         });
         let user = &shared.settings.user;
         shared
@@ -77,6 +79,7 @@ impl Hangar {
             .map_err(|error| Error::failed(format!("recording the user {}", user.name), error))?;
         recover::recover(&shared).await?;
         tokio::spawn(observe::forward(Arc::clone(&shared), observations));
+        tokio::spawn(crate::limits::watch(Arc::downgrade(&shared)));
         Ok(Self { shared })
     }
 

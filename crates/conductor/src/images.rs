@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gateway::{Binding, Egress};
 use protocol::agentd::SyncRequest;
@@ -18,6 +18,9 @@ use crate::error::BoxError;
 use crate::shared::{Shared, elapsed_milliseconds, remote};
 use crate::way_out::Claim;
 use crate::{Error, clock, secrets};
+
+/// A first clone of a large repository takes minutes.
+const CLONE_PATIENCE: Duration = Duration::from_hours(1);
 
 /// One lock for each repository, so that one image of it is built at a time.
 #[derive(Debug, Default)]
@@ -117,7 +120,10 @@ async fn build_in_sandbox(
     image: &Image,
 ) -> Result<(), Error> {
     let sandbox = SandboxId::new();
+    shared.workers.of_build(sandbox);
     let built = run_build(shared, repository, image, sandbox).await;
+    let ended = shared.workers.end_of_build(sandbox);
+    let built = built.map_err(|error| ended.unwrap_or(error));
     shared.close_gateway(sandbox);
     if let Err(error) = shared.backend.discard(sandbox).await {
         tracing::warn!(%sandbox, error = crate::error::chain(&error), "a build's sandbox stays behind");
@@ -176,7 +182,9 @@ async fn run_build(
         commit: image.commit.clone(),
         identity: shared.settings.user.clone(),
     };
-    let synced = shared.client(sandbox).sync(&request).await;
+    let client = shared.client(sandbox);
+    let synced = tokio::time::timeout(CLONE_PATIENCE, client.sync(&request)).await;
+    let synced = synced.map_err(|late| failed("cloning", late.into()))?;
     synced.map_err(|error| failed("cloning", error.into()))?;
     backend.stop(sandbox).await.map_err(|error| failed("stopping the sandbox", error.into()))?;
     let layers = backend.layers().ok_or_else(no_layers)?;

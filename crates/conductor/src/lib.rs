@@ -18,6 +18,8 @@ mod error;
 mod follow;
 mod hangar;
 mod images;
+mod levels;
+mod limits;
 mod observe;
 mod open_sessions;
 mod perform;

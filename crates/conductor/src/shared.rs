@@ -51,11 +51,14 @@ pub(crate) struct Shared {
     pub(crate) forge: Arc<forge::Local>,
     pub(crate) directory: Directory,
     pub(crate) open: OpenSessions,
+    /// Who hears of limits that were hit.
+    pub(crate) workers: crate::limits::Workers,
     /// One image build at a time for each repository.
     pub(crate) builds: crate::images::Builds,
     pub(crate) secrets: crate::secrets::Secrets,
     /// The sandboxes that have a way out, and on what terms.
     pub(crate) claims: crate::way_out::Claims,
+    pub(crate) levels: crate::levels::Levels,
 }
 
 impl Shared {

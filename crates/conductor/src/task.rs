@@ -400,6 +400,7 @@ impl Task {
         }
         if let Some(sandbox) = wanted {
             let after = self.replayed.last_report;
+            self.shared.workers.of_session(sandbox, self.id);
             let follower = tokio::spawn(crate::follow::follow(
                 Arc::clone(&self.shared),
                 self.handle.clone(),

@@ -3,10 +3,12 @@
 mod common;
 
 use common::{World, events, finished, prompt, until};
-use protocol::Event;
-use protocol::client::SendPrompt;
-use protocol::sandbox::Limits;
+use protocol::client::{CreateSession, SendPrompt};
+use protocol::sandbox::{Consequence, LimitName, LimitRequest, Limits};
 use protocol::session::{Delivery, PromptOutcome, PullRequestState, SessionStatus};
+use protocol::settings::RepositorySettings;
+use protocol::{Event, RequestId, SandboxId};
+use sandbox::Exceeded;
 
 fn kinds(events: &[protocol::Envelope]) -> Vec<String> {
     events
@@ -273,15 +275,8 @@ async fn a_session_sleeps_and_wakes_with_its_files() {
     assert!(continues.is_some(), "the second sandbox continues the first one's files");
 }
 
-fn lost(event: &Event) -> bool {
-    matches!(event, Event::SandboxLost { .. })
-}
-
-fn reason_of_loss(events: &[protocol::Envelope]) -> &str {
-    match &events.last().expect("some").event {
-        Event::SandboxLost { reason, .. } => reason,
-        other => panic!("the last is the one waited for, not {other:?}"),
-    }
+fn exceeded(event: &Event) -> bool {
+    matches!(event, Event::LimitExceeded { .. })
 }
 
 #[tokio::test]
@@ -291,22 +286,114 @@ async fn a_sandbox_is_stopped_at_its_run_time_limit() {
     let repository = world.repository(&hangar).await;
     let id = world.session(&hangar, &repository, "wait for ever").await.summary.id;
     let mut subscription = hangar.subscribe(&world.user, id, 0).await.expect("subscribed");
-    let seen = until(&mut subscription, lost).await;
-    assert!(reason_of_loss(&seen).contains("run-time limit of 1 seconds"), "{seen:#?}");
+    let mut seen = until(&mut subscription, exceeded).await;
     let at = |fits: fn(&Event) -> bool| {
         seen.iter().rev().find(|one| fits(&one.event)).expect("it came").at
     };
     let ran =
-        at(lost).milliseconds_since(at(|event| matches!(event, Event::SandboxStarted { .. })));
+        at(exceeded).milliseconds_since(at(|event| matches!(event, Event::SandboxStarted { .. })));
     assert!(ran >= 1000, "stopped after {ran} ms");
-    // A prompt that never fits is not tried for ever, and its end says why.
-    let seen = until(&mut subscription, finished).await;
+    // A prompt that does not fit is not tried again, and its end says why.
+    seen.extend(until(&mut subscription, finished).await);
     let Event::PromptFinished { outcome: PromptOutcome::Failed { reason }, .. } =
         &seen.last().expect("some").event
     else {
         panic!("{seen:#?}")
     };
-    assert!(reason.contains("run-time limit"), "{reason}");
+    assert!(reason.contains("run time limit of 1 s"), "{reason}");
+    until(&mut subscription, |event| matches!(event, Event::SandboxStopped { .. })).await;
+    assert_eq!(kinds(&seen).iter().filter(|kind| *kind == "sandbox_requested").count(), 1);
+}
+
+#[tokio::test]
+async fn limits_that_were_hit_reach_the_session_and_end_what_cannot_go_on() {
+    let world = World::new().await;
+    let hangar = world.open().await;
+    let repository = world.repository(&hangar).await;
+    let id = world.session(&hangar, &repository, "wait for ever").await.summary.id;
+    let mut subscription = hangar.subscribe(&world.user, id, 0).await.expect("subscribed");
+    let is_message = |event: &Event| matches!(event, Event::AgentMessage { .. });
+    until(&mut subscription, is_message).await;
+    let view = hangar.session(&world.user, id).await.expect("there");
+    let sandbox = view.sandbox.expect("it runs").id;
+    let hit = |limit, consequence| Exceeded {
+        sandbox,
+        limit,
+        usage: 2,
+        maximum: 1,
+        consequence,
+        what: "it took more".to_owned(),
+    };
+    // Of no session and no build: nothing but a line in the log.
+    let stranger =
+        Exceeded { sandbox: SandboxId::new(), ..hit(LimitName::Cpu, Consequence::Ended) };
+    world.backend.exceed(stranger);
+    world.backend.exceed(hit(LimitName::Memory, Consequence::Throttled));
+    let seen = until(&mut subscription, exceeded).await;
+    let expected = Event::LimitExceeded {
+        sandbox,
+        limit: LimitName::Memory,
+        usage: 2,
+        maximum: 1,
+        consequence: Consequence::Throttled,
+    };
+    assert_eq!(seen.last().expect("some").event, expected);
+    world.backend.exceed(hit(LimitName::Disk, Consequence::Ended));
+    let mut seen = until(&mut subscription, finished).await;
+    seen.extend(
+        until(&mut subscription, |event| matches!(event, Event::SandboxStopped { .. })).await,
+    );
+    assert!(kinds(&seen).contains(&"limit_exceeded".to_owned()), "{seen:#?}");
+    let view = hangar.session(&world.user, id).await.expect("there");
+    assert_eq!((view.summary.status, view.sandbox), (SessionStatus::Failed, None));
+    // Its files are kept, and the next prompt goes on with them.
+    hangar.send_prompt(&world.user, id, prompt("Now less")).await.expect("accepted");
+    let seen = until(&mut subscription, finished).await;
+    let outcome = match &seen.last().expect("some").event {
+        Event::PromptFinished { outcome, .. } => outcome,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(outcome, &PromptOutcome::Completed, "{seen:#?}");
+    assert_eq!(world.backend.created().last().expect("some").upper_from, Some(sandbox));
+}
+
+#[tokio::test]
+async fn a_session_gets_what_it_and_its_repository_ask_for() {
+    let world = World::new().await;
+    let hangar = world.open().await;
+    let repository = world.repository(&hangar).await;
+    let settings = RepositorySettings {
+        limits: LimitRequest { pids: Some(64), disk_bytes: Some(1 << 30), ..Default::default() },
+        ..RepositorySettings::default()
+    };
+    hangar
+        .put_repository_settings(&world.user, &repository, settings)
+        .await
+        .expect("they are fine");
+    let request = |limits, isolation| CreateSession {
+        request: RequestId::new(),
+        repository: repository.clone(),
+        prompt: Some("Look".to_owned()),
+        agent: None,
+        model: None,
+        branch: None,
+        limits,
+        isolation,
+    };
+    let too_many = LimitRequest { pids: Some(1_000_000), ..LimitRequest::default() };
+    let refused = hangar.create_session(&world.user, request(too_many, None)).await;
+    let refused = refused.expect_err("above the maximum").to_string();
+    assert!(refused.starts_with("pids: 1000000 processes were asked for"), "{refused}");
+    let more = LimitRequest { pids: Some(99), ..LimitRequest::default() };
+    let id =
+        hangar.create_session(&world.user, request(more, None)).await.expect("fine").summary.id;
+    let mut subscription = hangar.subscribe(&world.user, id, 0).await.expect("subscribed");
+    until(&mut subscription, finished).await;
+    let view = hangar.session(&world.user, id).await.expect("there");
+    assert_eq!(view.limits, more, "what was asked for is shown");
+    let limits = world.backend.created().last().expect("some").limits;
+    let expected = Limits { pids: 99, disk_bytes: 1 << 30, ..Limits::default() };
+    assert_eq!(limits, expected);
 }
 
 #[test]
@@ -334,8 +421,7 @@ fn a_restart_gives_a_sandbox_no_more_time() {
     runtime().block_on(async {
         let hangar = world.open_with(limits).await;
         let mut subscription = hangar.subscribe(&world.user, id, 0).await.expect("subscribed");
-        let seen = until(&mut subscription, lost).await;
-        assert!(reason_of_loss(&seen).contains("run-time limit of 6 seconds"), "{seen:#?}");
+        let seen = until(&mut subscription, exceeded).await;
         let after = seen.last().expect("some").at.milliseconds_since(reopened);
         assert!(after < 5000, "it got {after} ms more");
     });

@@ -54,6 +54,8 @@ pub const AGENTD_LISTENER_FD: i32 = 3;
 pub const AGENTD_DIRECTORY: &str = "/run/agentd";
 /// The socket in it.
 pub const AGENTD_SOCKET: &str = "/run/agentd/agentd.sock";
+/// The file in [`AGENTD_DIRECTORY`] that says that agentd let go of the host; it wakes when it is gone.
+pub const ASLEEP: &str = "asleep";
 /// agentd inside the toolkit.
 pub const AGENTD: &str = "/opt/hangar/bin/hangar-agentd";
 /// The built-in agent inside the toolkit.

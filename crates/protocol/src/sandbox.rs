@@ -178,7 +178,7 @@ pub enum Consequence {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum Enforcement {
-    /// The kernel holds it.
+    /// It is held.
     Enforced {
         /// By which means, for people: `cgroup v1 memory`.
         by: String,
@@ -198,6 +198,30 @@ pub struct LimitReport {
     /// Whether it holds.
     #[serde(flatten)]
     pub enforcement: Enforcement,
+}
+
+/// Whether a level of isolation works on the server's machine, found by starting a sandbox behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LevelReport {
+    /// The level.
+    pub isolation: Isolation,
+    /// Whether a sandbox started and a command ran in it.
+    pub works: bool,
+    /// The program that makes this wall, with its version; none where it was not found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// How long the start took, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_milliseconds: Option<u64>,
+    /// Why it does not work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What would change that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Which limits hold behind it; empty where nothing could be tried.
+    #[serde(default)]
+    pub limits: Vec<LimitReport>,
 }
 
 /// What a session says about the sandbox it runs in.

@@ -22,13 +22,24 @@ static TOLD: Mutex<(usize, u64)> = Mutex::new((0, 0));
 static NONSENSE: AtomicBool = AtomicBool::new(false);
 
 fn main() {
-    #[expect(unsafe_code, reason = "the launcher hands the listener over by number")]
-    // SAFETY: descriptor 3 is the listening socket, and nothing else here owns it.
-    let listener = unsafe { UnixListener::from_raw_fd(3) };
+    let mut arguments = std::env::args().skip(1);
+    let listener = match (arguments.next().as_deref(), arguments.next()) {
+        // Beneath a kernel of its own nothing is inherited.
+        (Some("--listen"), Some(path)) => UnixListener::bind(path).expect("a socket"),
+        _ => inherited(),
+    };
     for stream in listener.incoming().flatten() {
         std::thread::spawn(move || {
             let _the_host_went_away = serve(stream);
         });
+    }
+}
+
+fn inherited() -> UnixListener {
+    #[expect(unsafe_code, reason = "the launcher hands the listener over by number")]
+    // SAFETY: descriptor 3 is the listening socket, and nothing else here owns it.
+    unsafe {
+        UnixListener::from_raw_fd(3)
     }
 }
 

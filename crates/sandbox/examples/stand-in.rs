@@ -15,20 +15,42 @@ use protocol::agentd::{ExecExit, ExecRequest, Failure, Health, frame};
 use sandbox::agentd::encode_frame;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 type Reply = Result<Response<Full<Bytes>>, Box<dyn std::error::Error + Send + Sync>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let mut arguments = std::env::args().skip(1);
-    let listener = match (arguments.next().as_deref(), arguments.next()) {
-        (Some("--listen"), Some(path)) => {
-            std::os::unix::net::UnixListener::bind(path).expect("a socket")
-        }
-        _ => inherited(),
+    let Some(path) = arguments.next().and_then(|_listen| arguments.next()) else {
+        let listener = inherited();
+        listener.set_nonblocking(true).expect("a socket");
+        let listener = UnixListener::from_std(listener).expect("a listening socket");
+        return serve(&listener, &mut JoinSet::new()).await;
     };
-    listener.set_nonblocking(true).expect("a socket");
-    let listener = UnixListener::from_std(listener).expect("a listening socket");
+    loop {
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let mut connections = JoinSet::new();
+        tokio::select! {
+            () = serve(&listener, &mut connections) => {}
+            () = SLEEP.notified() => {}
+        }
+        connections.shutdown().await;
+        drop(listener);
+        std::fs::remove_file(&path).expect("ours");
+        let mark = std::path::Path::new(&path).with_file_name(protocol::layout::ASLEEP);
+        std::fs::write(&mark, "").expect("a file");
+        while mark.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Somebody asked for sleep.
+static SLEEP: Notify = Notify::const_new();
+
+async fn serve(listener: &UnixListener, connections: &mut JoinSet<()>) {
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");
         let service = service_fn(|request| async {
@@ -41,7 +63,10 @@ async fn main() {
             }))
         });
         let connection = hyper::server::conn::http1::Builder::new();
-        tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+        let served = connection.serve_connection(TokioIo::new(stream), service);
+        connections.spawn(async move {
+            let _broken_by_the_host = served.await;
+        });
     }
 }
 
@@ -67,6 +92,10 @@ async fn answer(request: Request<Incoming>) -> Reply {
             Ok(Response::new(Full::default()))
         }
         (&Method::POST, "/v1/exec") => exec(request).await,
+        (&Method::POST, "/v1/sleep") => {
+            SLEEP.notify_one();
+            Ok(Response::new(Full::default()))
+        }
         (method, path) => Err(format!("a stand-in has no {method} {path}").into()),
     }
 }

@@ -27,6 +27,7 @@ pub mod handover;
 mod launch;
 mod layers;
 mod owner;
+mod pause;
 mod probe;
 mod process;
 mod reap;
@@ -34,6 +35,7 @@ mod runtime;
 mod skeleton;
 pub mod system_calls;
 mod takeover;
+mod watch;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -52,7 +54,9 @@ pub use self::floor::floor;
 pub(crate) use self::owner::Owner;
 use self::process::{Process, recorded};
 pub use self::runtime::LAUNCHER;
-use crate::{Backend, Error, Layers, Observed, ObservedState, Probe, Spec, Stream};
+use crate::{
+    Backend, Error, Exceeded, Layers, Observed, ObservedState, Pause, Probe, Spec, Stream,
+};
 
 /// After SIGKILL a process may still write back what it mapped; longer than this is a fault.
 const KILL_PATIENCE: Duration = Duration::from_secs(20);
@@ -67,6 +71,7 @@ pub struct Container {
     config: Arc<Config>,
     owner: Owner,
     groups: Arc<Groups>,
+    watch: Arc<watch::Watch>,
     skeleton: PathBuf,
     /// The lowest layer beneath images.
     bare: PathBuf,
@@ -92,7 +97,8 @@ impl Container {
         let bare = skeleton::bare(&config.data.join("base"), owner)?;
         let groups = Arc::new(Groups::find(&config.data));
         let config = Arc::new(config);
-        Ok(Self { config, owner, groups, skeleton, bare, locks: Arc::default() })
+        let (watch, locks) = (Arc::default(), Arc::default());
+        Ok(Self { config, owner, groups, watch, skeleton, bare, locks })
     }
 
     fn sandboxes(&self) -> PathBuf {
@@ -124,8 +130,16 @@ impl Container {
                 Some(words) => format!("its PID 1 ended; its last words: {words}"),
                 None => "its PID 1 ended".to_owned(),
             },
-            kills => format!("its PID 1 ended; {kills} processes were killed for want of memory"),
+            kills => {
+                if let Ok(described) = launch::described(directory) {
+                    let peak = cgroup::memory_peak(&recorded_groups(directory));
+                    let peak = peak.unwrap_or(described.limits.memory_bytes);
+                    self.watch.ended_by_memory(id, peak, &described.limits);
+                }
+                format!("its PID 1 ended; {kills} processes were killed for want of memory")
+            }
         };
+        self.watch.remove(id);
         write(&path, reason.as_bytes())?;
         let _tried_again_by_stop = self.groups.remove(id, &recorded_groups(directory));
         Ok(reason)
@@ -142,6 +156,7 @@ impl Container {
     }
 
     async fn stop_alone(&self, id: SandboxId) -> Result<(), Error> {
+        self.watch.remove(id);
         let directory = self.directory(id);
         if directory.is_dir() {
             launch::wait_until_done(&directory).await?;
@@ -306,6 +321,11 @@ impl Backend for Container {
         Ok(())
     }
 
+    async fn exceeded(&self) -> Result<Vec<Exceeded>, Error> {
+        let this = self.clone();
+        blocking(move || Ok(this.look_at_limits())).await
+    }
+
     async fn reap(&self, known: &[SandboxId]) -> Result<Vec<SandboxId>, Error> {
         self.reap_strangers(known).await
     }
@@ -315,6 +335,10 @@ impl Backend for Container {
     }
 
     fn layers(&self) -> Option<&dyn Layers> {
+        Some(self)
+    }
+
+    fn pause(&self) -> Option<&dyn Pause> {
         Some(self)
     }
 }

@@ -19,7 +19,10 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use protocol::sandbox::{Isolation, LimitReport, Limits, SandboxDescription, StartPath};
+use protocol::sandbox::{
+    Consequence, Isolation, LevelReport, LimitName, LimitReport, Limits, SandboxDescription,
+    StartPath,
+};
 use protocol::{ImageId, SandboxId};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -103,6 +106,20 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// The same for whoever only wants to know which levels there are.
+    pub fn report(&self) -> LevelReport {
+        let why_not = self.why_not();
+        LevelReport {
+            isolation: self.isolation,
+            works: self.works,
+            runtime: self.runtime.clone(),
+            start_milliseconds: self.start_milliseconds,
+            reason: why_not.map(|(reason, _)| reason.to_owned()),
+            hint: why_not.map(|(_, hint)| hint.to_owned()),
+            limits: self.limits.clone(),
+        }
+    }
+
     /// Why this level does not work here, and what would change it.
     pub fn why_not(&self) -> Option<(&str, &str)> {
         self.checks.iter().find_map(|check| match &check.state {
@@ -143,6 +160,23 @@ pub enum CheckState {
         /// What would change it.
         hint: String,
     },
+}
+
+/// A sandbox that wanted more than one of its limits gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Which sandbox.
+    pub sandbox: SandboxId,
+    /// Which limit.
+    pub limit: LimitName,
+    /// What it used, in the limit's unit.
+    pub usage: u64,
+    /// What it may use, in the limit's unit.
+    pub maximum: u64,
+    /// Whether it goes on. One that does not is still to be stopped where it runs.
+    pub consequence: Consequence,
+    /// What was seen, for people.
+    pub what: String,
 }
 
 /// Why a backend could not do what was asked.
@@ -296,6 +330,14 @@ pub trait Backend: Send + Sync + Debug {
     /// Stops the sandbox and deletes its files. Discarding an unknown sandbox does nothing.
     async fn discard(&self, id: SandboxId) -> Result<(), Error>;
 
+    /// Looks at every running sandbox, also those that an earlier process started, and says which
+    /// limits were hit since the last look. One whose [`Exceeded::consequence`] is its end is told
+    /// of once, and stopped by whoever hears it.
+    ///
+    /// For a server, twice a second: where the kernel holds nothing, this is what holds. Costs next
+    /// to nothing while sandboxes are idle.
+    async fn exceeded(&self) -> Result<Vec<Exceeded>, Error>;
+
     /// Stops every running sandbox that is not in `known`, and removes what lies outside the data
     /// directory (limit groups) of sandboxes that are gone. Keeps every file that another sandbox
     /// could continue from, and removes what is left of the others: directories that were only
@@ -311,6 +353,24 @@ pub trait Backend: Send + Sync + Debug {
 
     /// Freezing of layers, where the backend can.
     fn layers(&self) -> Option<&dyn Layers>;
+
+    /// Putting processes away, where the backend can at some level.
+    fn pause(&self) -> Option<&dyn Pause> {
+        None
+    }
+}
+
+/// Putting the processes of a sandbox away, memory and all, and waking them.
+#[async_trait]
+pub trait Pause: Send + Sync + Debug {
+    /// Writes down everything that runs in a sandbox and ends it; nothing of it runs then, and its
+    /// files stay. Connections to agentd and to the gateway are closed. Where the level cannot do
+    /// this, the sandbox goes on and [`Error::State`] says why.
+    async fn pause(&self, id: SandboxId) -> Result<(), Error>;
+
+    /// Wakes what [`Pause::pause`] wrote down, once: every process goes on where it was, and agentd's
+    /// socket accepts when this returns. [`Backend::create`] instead starts anew on the files.
+    async fn resume(&self, id: SandboxId) -> Result<SandboxDescription, Error>;
 }
 
 /// Making image layers out of ended sandboxes.

@@ -19,5 +19,6 @@ pub mod contract;
 pub mod simulated;
 
 pub use contract::{
-    Backend, Base, Check, CheckState, Error, Layers, Observed, ObservedState, Probe, Spec, Stream,
+    Backend, Base, Check, CheckState, Error, Exceeded, Layers, Observed, ObservedState, Pause,
+    Probe, Spec, Stream,
 };

@@ -23,7 +23,8 @@ use tokio::sync::watch;
 pub use self::script::{Script, Simple, Turn};
 pub use self::world::World;
 use crate::{
-    Backend, Check, CheckState, Error, Layers, Observed, ObservedState, Probe, Spec, Stream,
+    Backend, Check, CheckState, Error, Exceeded, Layers, Observed, ObservedState, Probe, Spec,
+    Stream,
 };
 
 type Files = BTreeMap<String, Bytes>;
@@ -41,6 +42,7 @@ struct State {
     sandboxes: HashMap<SandboxId, Entry>,
     frozen: HashMap<PathBuf, Files>,
     failures: Vec<String>,
+    exceeded: Vec<Exceeded>,
     created: Vec<Spec>,
 }
 
@@ -71,6 +73,11 @@ impl Simulated {
     /// Lets the next `create` fail; called twice, the next two.
     pub fn fail_next_create(&self, reason: impl Into<String>) {
         self.lock().failures.push(reason.into());
+    }
+
+    /// Lets a sandbox have hit one of its limits.
+    pub fn exceed(&self, exceeded: Exceeded) {
+        self.lock().exceeded.push(exceeded);
     }
 
     /// Ends a sandbox as if its PID 1 had died.
@@ -298,6 +305,10 @@ impl Backend for Simulated {
             }
             _ => Ok(()),
         }
+    }
+
+    async fn exceeded(&self) -> Result<Vec<Exceeded>, Error> {
+        Ok(std::mem::take(&mut self.lock().exceeded))
     }
 
     async fn reap(&self, known: &[SandboxId]) -> Result<Vec<SandboxId>, Error> {

@@ -2,7 +2,7 @@
 
 use protocol::agentd::{CommitDescription, Report};
 use protocol::repository::RepositoryName;
-use protocol::sandbox::{Isolation, LimitRequest, SandboxDescription};
+use protocol::sandbox::{Consequence, Isolation, LimitName, LimitRequest, SandboxDescription};
 use protocol::session::{
     Author, Delivery, ModelChoice, Phase, PullRequestState, PullRequestSummary,
 };
@@ -209,6 +209,8 @@ pub enum Command {
         state: PullRequestState,
     },
 
+    /// The sandbox wanted more than one of its limits gives.
+    LimitHit(LimitHit),
     /// The gateway refused something.
     Denied {
         /// Where it was asked.
@@ -268,6 +270,23 @@ pub struct Create {
     pub limits: LimitRequest,
     /// The wall it asks for.
     pub isolation: Option<Isolation>,
+}
+
+/// A limit that a sandbox hit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitHit {
+    /// Which sandbox.
+    pub sandbox: SandboxId,
+    /// Which limit.
+    pub limit: LimitName,
+    /// What it used, in the limit's unit.
+    pub usage: u64,
+    /// What it may use, in the limit's unit.
+    pub maximum: u64,
+    /// Whether it can go on.
+    pub consequence: Consequence,
+    /// What was seen, for people.
+    pub what: String,
 }
 
 /// What a request to a model took.

@@ -9,6 +9,7 @@ mod delivered;
 mod delivery_failed;
 mod denied;
 mod edit_prompt;
+mod limit_hit;
 mod model_answered;
 mod model_observed;
 mod nothing_to_commit;
@@ -38,6 +39,7 @@ use crate::draft::Draft;
 use crate::effect::{Effect, outstanding};
 use crate::follow::follow;
 use crate::state::State;
+pub use limit_hit::limit_reason;
 
 /// What a command leads to.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,6 +133,7 @@ fn carry_out(draft: &mut Draft, command: Command) -> Result<(), Refusal> {
         Command::PullRequestChanged { number, state } => {
             pull_request_changed::decide(draft, number, state)
         }
+        Command::LimitHit(hit) => limit_hit::decide(draft, hit),
         Command::Denied { sandbox, what, reason } => denied::decide(draft, sandbox, what, reason),
         Command::ModelRequestStarted { sandbox, at } => {
             model_observed::request_started(draft, sandbox, at)

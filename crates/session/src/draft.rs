@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 
+use protocol::sandbox::LimitName;
 use protocol::session::{Actor, PromptOutcome};
 use protocol::{Event, PromptId, Timestamp};
 
@@ -65,6 +66,15 @@ impl Draft {
         } else if !recorded.noted {
             self.system(bounds::flood_notice(self.state.current_prompt(), policy));
         }
+    }
+
+    /// Whether people are told that the sandbox hit a limit, or were told of it a moment ago.
+    pub(crate) fn tells_of(&self, limit: LimitName) -> bool {
+        let told = self.state.sandbox.as_ref().and_then(|it| it.limits.get(&limit));
+        told.is_none_or(|(times, last)| {
+            let pause = self.state.policy.limit_milliseconds << times.saturating_sub(1).min(6);
+            self.now.milliseconds_since(*last) >= pause
+        })
     }
 
     /// Ends the agent's work on the turn. What was never with an agent has nothing to publish.

@@ -80,8 +80,8 @@ mod policy;
 mod state;
 mod title;
 
-pub use command::{Command, Create, ModelAnswer};
-pub use decide::{Decision, decide};
+pub use command::{Command, Create, LimitHit, ModelAnswer};
+pub use decide::{Decision, decide, limit_reason};
 pub use effect::{Effect, outstanding};
 pub use policy::Policy;
 pub use state::{PromptText, State, sandbox_id};

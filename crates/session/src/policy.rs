@@ -13,6 +13,9 @@ pub struct Policy {
     pub start_pauses: [i64; 2],
     /// Sandboxes that may be lost under one prompt before it fails.
     pub losses: u32,
+    /// Milliseconds before people are told again that a sandbox hits the same limit; twice as long
+    /// each time, up to 64 times.
+    pub limit_milliseconds: i64,
     /// Events recorded of one prompt's agent, or of one sandbox while no prompt runs.
     pub recorded_events: u32,
     /// Bytes of text in these events.
@@ -26,6 +29,7 @@ impl Default for Policy {
             start_attempts: 3,
             start_pauses: [1000, 5000],
             losses: 3,
+            limit_milliseconds: 60 * 1000,
             recorded_events: 20_000,
             recorded_bytes: 64 << 20,
         }

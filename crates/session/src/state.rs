@@ -3,11 +3,11 @@
 mod apply;
 mod view;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use protocol::repository::RepositoryName;
-use protocol::sandbox::{Isolation, LimitRequest, SandboxDescription};
+use protocol::sandbox::{Isolation, LimitName, LimitRequest, SandboxDescription};
 use protocol::session::{
     Author, Delivery, ModelChoice, Phase, PromptOutcome, PullRequestState, PullRequestSummary,
 };
@@ -148,6 +148,8 @@ pub(crate) struct Sandbox {
     pub(crate) synced: bool,
     /// What was recorded of it while no prompt ran.
     pub(crate) recorded: Recorded,
+    /// Limits it hit: how often people were told, and when last.
+    pub(crate) limits: BTreeMap<LimitName, (u32, Timestamp)>,
 }
 
 /// How far the sandbox is.

@@ -126,12 +126,11 @@ fn search(ranges: &[(u32, Rule)]) -> BpfProgram {
     let (low, high) = ranges.split_at(ranges.len() / 2);
     let pivot = high.first().map_or(u32::MAX, |(from, _)| *from);
     let (low, high) = (search(low), search(high));
-    let mut program = match u8::try_from(low.len()) {
-        Ok(near) => vec![instruction(JUMP_NOT_LESS, near, 0, pivot)],
-        Err(_) => {
-            let far = u32::try_from(low.len()).unwrap_or(u32::MAX);
-            vec![instruction(JUMP_NOT_LESS, 0, 1, pivot), instruction(JUMP, 0, 0, far)]
-        }
+    let mut program = if let Ok(near) = u8::try_from(low.len()) {
+        vec![instruction(JUMP_NOT_LESS, near, 0, pivot)]
+    } else {
+        let far = u32::try_from(low.len()).unwrap_or(u32::MAX);
+        vec![instruction(JUMP_NOT_LESS, 0, 1, pivot), instruction(JUMP, 0, 0, far)]
     };
     program.extend(low);
     program.extend(high);

@@ -14,7 +14,7 @@ use protocol::client::{
     RegisterRepository, SendPrompt, ServerDescription,
 };
 use protocol::repository::{Image, ImageState, Repository, RepositoryName};
-use protocol::sandbox::{Isolation, LimitName, LimitRequest, Limits};
+use protocol::sandbox::{Isolation, LevelReport, LimitName, LimitRequest, Limits};
 use protocol::secret::{
     PutSecret, SecretDescription, SecretName, SecretPhase, SecretScope, SecretStored,
     SecretsRotated,
@@ -213,6 +213,19 @@ impl Door for MemoryDoor {
             limits: Limits::default(),
             maximum_limits: Limits::MOST,
         }
+    }
+
+    async fn levels(&self, _: &Author) -> Vec<LevelReport> {
+        let reason = Some("there is no program runsc".to_owned());
+        vec![LevelReport {
+            isolation: Isolation::Gvisor,
+            works: false,
+            runtime: None,
+            start_milliseconds: None,
+            reason,
+            hint: Some("install it".to_owned()),
+            limits: Vec::new(),
+        }]
     }
 
     async fn register_repository(

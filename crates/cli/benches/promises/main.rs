@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p cli --bench promises -- tti fanout` measures only what these words begin;
 //! `HANGAR_BENCH_SAMPLES` sets how many samples of each are taken, `HANGAR_BENCH_DATA` where the
-//! data directory is made.
+//! data directory is made, `RUNSC` gVisor's program where it is not in PATH.
 
 mod idle;
 mod machine;

@@ -148,8 +148,11 @@ fn choice(name: &str) -> ModelChoice {
 
 /// As `hangar serve` runs containers.
 fn container(data: &Path) -> anyhow::Result<Config> {
-    let config = Config::new(data, cli::programs::require("hangar-launch")?);
+    let mut config = Config::new(data, cli::programs::require("hangar-launch")?);
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    if let Some(runsc) = variable("RUNSC") {
+        config.runtimes.insert(Isolation::Gvisor, runsc.to_string_lossy().into_owned());
+    }
     let (rustup, cargo) = (variable("RUSTUP_HOME"), variable("CARGO_HOME"));
     Ok(match variable("HOME") {
         Some(home) => config.with_rust_toolchains(&home, rustup.as_deref(), cargo.as_deref()),

@@ -11,13 +11,14 @@ use crate::server::{Options, Sandboxes, Server};
 pub(crate) async fn serve(context: &Context, arguments: Serve) -> anyhow::Result<()> {
     let here = std::env::current_dir()?;
     let sandboxes =
-        Sandboxes::new(arguments.isolation, &arguments.limits, &arguments.maximum.maximum)?;
+        Sandboxes::new(arguments.walls.isolation, &arguments.limits, &arguments.maximum.maximum)?;
     let options = Options {
         listen: arguments.listen,
         model: arguments.model,
         whereabouts: &here,
         trust: arguments.outside.trust,
         sandboxes,
+        walls: arguments.walls,
     };
     let server = Server::start(&context.data, options).await?;
     // Before anybody is told the address: whoever reads it may end the server at once.

@@ -10,6 +10,20 @@ use crate::{programs, toolkit as agents};
 pub(crate) async fn toolkit(context: &Context, command: ToolkitCommand) -> anyhow::Result<()> {
     let data = context.data.root();
     match command {
+        ToolkitCommand::Install { agent } if agent == "gvisor" => {
+            context.data.prepare()?;
+            context.output.wait("fetching gVisor");
+            let installed = sandbox::container::gvisor::install(&agents::runtimes(data)).await;
+            context.output.wait_for(None);
+            let program = installed?;
+            if context.output.is_json() {
+                return Ok(context
+                    .output
+                    .document(&json!({"agent": agent, "program": program}))?);
+            }
+            context.output.lines(&[program.display().to_string()])?;
+            Ok(context.output.talk(&["see whether it works here with `hangar doctor`"])?)
+        }
         ToolkitCommand::Install { agent } => {
             context.data.prepare()?;
             context.output.wait("fetching OpenCode and checking that it starts");

@@ -1,7 +1,7 @@
 //! The lines of each kind of event.
 
 use protocol::event::PlanStep;
-use protocol::sandbox::{Enforcement, SandboxDescription, StartPath};
+use protocol::sandbox::{Consequence, Enforcement, LimitName, SandboxDescription, StartPath};
 use protocol::session::{
     Author, Delivery, FileChange, FileChangeKind, Phase, PromptOutcome, PullRequestState,
     PullRequestSummary,
@@ -120,6 +120,9 @@ impl Watch {
             Event::Denied { what, reason } => {
                 let (what, reason) = (escape::line(what), escape::line(reason));
                 vec![self.warning(&format!("the gateway refused {what}: {reason}"))]
+            }
+            Event::LimitExceeded { limit, usage, maximum, consequence, .. } => {
+                vec![self.limit_exceeded(*limit, *usage, *maximum, *consequence)]
             }
             Event::PhaseFinished { phase, milliseconds, .. } => self.phase(*phase, *milliseconds),
             other => self.result_event(other, at),
@@ -276,6 +279,37 @@ impl Watch {
             }
         }
         lines
+    }
+
+    fn limit_exceeded(
+        &self,
+        limit: LimitName,
+        usage: u64,
+        maximum: u64,
+        consequence: Consequence,
+    ) -> String {
+        let (usage, maximum) = (limit.show(usage), limit.show(maximum));
+        if consequence == Consequence::Ended {
+            let text =
+                format!("the sandbox is stopped: it used {usage} of {limit} and may use {maximum}");
+            return self.bad(&text);
+        }
+        self.warning(&match limit {
+            LimitName::Memory => {
+                format!("a process was killed for want of memory: the sandbox may use {maximum}")
+            }
+            LimitName::Cpu => {
+                format!("the sandbox has {maximum}, wants more and runs the slower for it")
+            }
+            LimitName::Pids => {
+                format!("a process could not be started: the sandbox may have {maximum}")
+            }
+            LimitName::Disk => format!("a file could not grow: the sandbox may write {maximum}"),
+            LimitName::RunTime => format!("the sandbox ran for {usage} and may for {maximum}"),
+            LimitName::Egress => {
+                format!("what leaves the sandbox is slowed down to {maximum}")
+            }
+        })
     }
 
     /// Only the phases that no other event tells about.

@@ -1,20 +1,82 @@
 //! Reaching what the gateway does not allow.
 
+mod git;
+mod hosts;
+mod network;
+mod tunnels;
+
+use gateway::Egress;
+use protocol::network::{HostRule, NetworkPolicy};
+
 use crate::support::attempt::{Attempt, EVERY_LEVEL, Group, Outcome};
+use crate::support::outside::PUBLIC;
+use crate::support::sandbox::Said;
 use crate::support::world::World;
 
 pub(crate) fn attempts() -> Vec<Attempt> {
-    vec![Attempt {
-        name: "raw-address",
-        group: Group::Egress,
-        tries: "connects to 1.1.1.1:443 past the gateway",
-        expected: "there is no route",
-        levels: EVERY_LEVEL,
-        run: raw_address,
-    }]
+    [network::attempts(), hosts::attempts(), tunnels::attempts(), git::attempts()].concat()
 }
 
-fn raw_address(world: &World) -> Outcome {
-    let said = world.sandbox().shell("exec 3<>/dev/tcp/1.1.1.1/443");
-    Outcome::refused(&said, &["unreachable", "Network is down"])
+const fn attempt(
+    name: &'static str,
+    tries: &'static str,
+    expected: &'static str,
+    run: fn(&World) -> Outcome,
+) -> Attempt {
+    Attempt { name, group: Group::Egress, tries, expected, levels: EVERY_LEVEL, run }
+}
+
+fn rule(host: &str) -> HostRule {
+    HostRule::new(host.parse().expect("a pattern"))
+}
+
+/// From now on the sandbox may reach these hosts, over plain HTTP as well, all at a public address.
+fn allow(world: &World, hosts: &[&str]) {
+    let rules = hosts.iter().map(|host| HostRule { plain: true, ..rule(host) }).collect();
+    for host in hosts {
+        world.outside.name(host, &[&[PUBLIC]]);
+    }
+    allow_rules(world, rules);
+}
+
+fn allow_rules(world: &World, hosts: Vec<HostRule>) {
+    let policy = NetworkPolicy { hosts, ..NetworkPolicy::default() };
+    let egress = Egress { policy, ..Egress::default() };
+    world.gateway.set_egress(world.sandbox().id, egress).expect("the sandbox is bound");
+    world.outside.answers("");
+    let _before = world.outside.take();
+}
+
+/// Sends bytes to the gateway as they are, from inside, and gives what comes back until the gateway
+/// closes, or for a few seconds.
+fn speak(world: &World, bytes: &[u8]) -> Said {
+    // Octal, because bash then sends every byte there is, zero included.
+    let escaped: String = bytes.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    let file = format!("{}/.spoken", protocol::layout::HOME);
+    world.sandbox().write(&file, escaped.as_bytes());
+    world.sandbox().shell(&format!(
+        "exec 3<>/dev/tcp/127.0.0.1/7070 && printf \"$(cat {file})\" >&3 && timeout 8 cat <&3; exit 0"
+    ))
+}
+
+/// A request head with its end; lines as given.
+fn head(lines: &[&str]) -> Vec<u8> {
+    format!("{}\r\n\r\n", lines.join("\r\n")).into_bytes()
+}
+
+/// Each of these is answered with an error and leads nowhere.
+fn all_refused(world: &World, requests: &[(&str, Vec<u8>)]) -> Outcome {
+    let mut last = String::new();
+    for (what, bytes) in requests {
+        let said = speak(world, bytes);
+        let seen = world.outside.take();
+        let refused = ["HTTP/1.1 4", "HTTP/1.0 4", "HTTP/1.1 503"]
+            .iter()
+            .any(|start| said.stdout.starts_with(start));
+        if !refused || !seen.connected.is_empty() {
+            return Outcome::breach(format!("{what}: {said}, connected to {:?}", seen.connected));
+        }
+        said.stdout.lines().next().unwrap_or_default().clone_into(&mut last);
+    }
+    Outcome::held(format!("{} refused; the last: {last}", requests.len()))
 }

@@ -1,7 +1,7 @@
 //! Starts a session's sandbox, or takes up a start that a server which died had begun.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gateway::{Binding, Egress};
 use protocol::sandbox::{SandboxDescription, StartPath};
@@ -16,6 +16,9 @@ use crate::error::chain;
 use crate::shared::{Shared, elapsed_milliseconds};
 use crate::way_out::Claim;
 use crate::{Error, wording};
+
+/// agentd answers at once, another kernel beneath it in seconds.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) async fn start_sandbox(
     shared: &Arc<Shared>,
@@ -60,11 +63,7 @@ async fn start(
     open_gateway(shared, view, sandbox, egress)?;
     let created = shared.backend.create(&spec).await;
     let mut description = created.map_err(|error| failed(error.into()))?;
-    shared
-        .client(sandbox)
-        .health()
-        .await
-        .map_err(|error| Error::failed("waiting for agentd's first answer", error))?;
+    first_answer(shared, sandbox).await?;
     crate::secrets::hand_over(shared, sandbox, &delivered).await?;
     description.plain_secrets = delivered.plain_names();
     Ok(description)
@@ -76,6 +75,16 @@ fn claim(view: &SessionView) -> Claim {
         commit: view.base_commit.clone(),
         asked: Asked::of(view),
         phase: SecretPhase::Run,
+    }
+}
+
+/// What accepts and never answers is no agentd, and nobody waits for it for ever.
+async fn first_answer(shared: &Shared, sandbox: SandboxId) -> Result<(), Error> {
+    let doing = "waiting for agentd's first answer";
+    let client = shared.client(sandbox);
+    match tokio::time::timeout(PATIENCE, client.health()).await {
+        Ok(answer) => answer.map(drop).map_err(|error| Error::failed(doing, error)),
+        Err(late) => Err(Error::failed(doing, late)),
     }
 }
 

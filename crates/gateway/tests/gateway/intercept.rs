@@ -259,11 +259,10 @@ async fn pieces_pass_as_they_come() {
         let pieces = Arc::clone(&pieces);
         async move {
             let mut pieces = pieces.lock().await.take().expect("one request");
-            let stream = async_stream(move || {
-                let piece = pieces.try_recv();
-                piece
+            let stream = futures_util::stream::poll_fn(move |context| {
+                pieces.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
             });
-            Response::new(stream)
+            Response::new(StreamBody::new(stream).boxed_unsync())
         }
     })
     .await;
@@ -277,21 +276,6 @@ async fn pieces_pass_as_they_come() {
     }
     drop(sender);
     assert!(soon(body.frame()).await.is_none());
-}
-
-/// A body of pieces that are asked for until there are no more.
-fn async_stream(
-    mut next: impl FnMut() -> Result<Bytes, mpsc::error::TryRecvError> + Send + 'static,
-) -> Body {
-    let pieces = futures_util::stream::poll_fn(move |context| match next() {
-        Ok(piece) => std::task::Poll::Ready(Some(Ok(Frame::data(piece)))),
-        Err(mpsc::error::TryRecvError::Disconnected) => std::task::Poll::Ready(None),
-        Err(mpsc::error::TryRecvError::Empty) => {
-            context.waker().wake_by_ref();
-            std::task::Poll::Pending
-        }
-    });
-    StreamBody::new(pieces).boxed_unsync()
 }
 
 #[tokio::test]

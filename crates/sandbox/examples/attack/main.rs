@@ -4,6 +4,12 @@
 //! ERROR` and ends with 1 if it was not. Tried where nothing prevents it, it says `DONE`: the suite
 //! checks that too, so that a mistake in here cannot pass for a wall.
 #![expect(unsafe_code, reason = "an attacker calls the kernel directly")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::many_single_char_names,
+    reason = "six registers of numbers are all that the kernel knows"
+)]
 #![expect(clippy::print_stdout, clippy::exit, reason = "it answers in words and by exit code")]
 
 mod calls;

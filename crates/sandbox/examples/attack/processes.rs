@@ -159,7 +159,8 @@ fn by_unshare(flag: i32) -> Result<(), Vec<String>> {
 fn by_clone(flag: i32) -> Result<(), Vec<String>> {
     // The stack is this one's copy, as after fork.
     let flags = (flag | libc::SIGCHLD) as usize;
-    forked(call("clone", libc::SYS_clone, [flags, 0, 0, 0, 0])?)
+    forked(call("clone", libc::SYS_clone, [flags, 0, 0, 0, 0])?);
+    Ok(())
 }
 
 fn by_clone3(flag: i32) -> Result<(), Vec<String>> {
@@ -167,16 +168,16 @@ fn by_clone3(flag: i32) -> Result<(), Vec<String>> {
     order[0] = u64::from(flag.unsigned_abs());
     order[4] = u64::from(libc::SIGCHLD.unsigned_abs());
     let size = size_of_val(&order);
-    forked(call("clone3", libc::SYS_clone3, [order.as_ptr() as usize, size])?)
+    forked(call("clone3", libc::SYS_clone3, [order.as_ptr() as usize, size])?);
+    Ok(())
 }
 
-fn forked(pid: usize) -> Result<(), Vec<String>> {
+fn forked(pid: usize) {
     if pid == 0 {
         std::process::exit(0);
     }
     // SAFETY: waiting changes nothing here.
     unsafe { libc::waitpid(i32::try_from(pid).unwrap_or(-1), std::ptr::null_mut(), 0) };
-    Ok(())
 }
 
 /// Writes to programs that others run: PID 1's, and those of every process there is, by the links

@@ -54,6 +54,12 @@ impl Client {
         answer.bytes(1024).await.map(drop)
     }
 
+    /// Asks agentd to let go of the host until the host removes [`protocol::layout::ASLEEP`]. The
+    /// answer may be lost with its connection.
+    pub async fn sleep(&self) -> Result<(), Error> {
+        self.post("let agentd sleep", "/v1/sleep", &()).await.map(drop)
+    }
+
     /// Runs a command and gathers what it prints; beyond `limit` bytes in all the rest is read and
     /// dropped, and [`Output::cut`] says so.
     pub async fn exec(&self, request: &ExecRequest, limit: usize) -> Result<Output, Error> {

@@ -195,6 +195,14 @@ pub(super) fn memory_kills(groups: &[PathBuf]) -> u64 {
     found.flatten().max().unwrap_or(0)
 }
 
+/// The most memory that was used at once in one of these groups, where the kernel says.
+pub(super) fn memory_peak(groups: &[PathBuf]) -> Option<u64> {
+    let files = ["memory.peak", "memory.max_usage_in_bytes"];
+    let paths = groups.iter().flat_map(|group| files.map(|file| group.join(file)));
+    let mut found = paths.filter_map(|path| std::fs::read_to_string(path).ok());
+    found.find_map(|text| text.trim().parse().ok())
+}
+
 /// One file of a group and what goes into it.
 #[derive(Debug)]
 struct Setting {
@@ -259,10 +267,8 @@ fn not_enforced(limit: &str, reason: String) -> LimitReport {
 }
 
 fn other_limits() -> [LimitReport; 2] {
-    let disk = "sandboxes share the file system of the data directory, which has no quota Hangar \
-                can set; put the data directory on a file system of its own to bound all of them";
     [
-        not_enforced("disk", disk.into()),
+        enforced("disk", "the server, which measures what is written and stops the sandbox".into()),
         enforced("run_time", "the server's clock, while the server runs".into()),
     ]
 }

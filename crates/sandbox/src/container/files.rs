@@ -35,6 +35,14 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
     std::fs::rename(&new, path).map_err(failed("write", path))
 }
 
+/// Removes a file, if it is there.
+pub(super) fn remove_file(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Removes a tree that a sandbox filled: directories that nobody may enter included.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
     match std::fs::remove_dir_all(path) {

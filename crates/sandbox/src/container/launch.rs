@@ -55,7 +55,10 @@ impl Container {
             Ok(description)
         };
         match started.await {
-            Ok(description) => Ok(description),
+            Ok(description) => {
+                self.watch.add(&directory, &description);
+                Ok(description)
+            }
             Err(error) => {
                 self.undo(spec, &directory).await;
                 Err(error)
@@ -127,7 +130,7 @@ impl Container {
         reports
     }
 
-    async fn launch(&self, id: SandboxId, directory: &Path) -> Result<(), Error> {
+    pub(super) async fn launch(&self, id: SandboxId, directory: &Path) -> Result<(), Error> {
         let launcher = &self.config.launcher;
         let log = directory.join("launch.log");
         let errors = std::fs::File::create(&log).map_err(failed("create", &log))?;
@@ -157,7 +160,11 @@ impl Container {
     }
 
     /// A kernel of its own takes a moment until agentd listens in it.
-    async fn wait_for_agentd(&self, id: SandboxId, patience: Duration) -> Result<(), Error> {
+    pub(super) async fn wait_for_agentd(
+        &self,
+        id: SandboxId,
+        patience: Duration,
+    ) -> Result<(), Error> {
         let directory = self.directory(id);
         let trouble = |step: String, errno: Errno| Error::Start {
             id,
@@ -216,7 +223,7 @@ fn hold_processes(reports: &mut [LimitReport], own_kernel: bool) -> bool {
 }
 
 /// A running sandbox as it was started.
-fn described(directory: &Path) -> Result<SandboxDescription, Error> {
+pub(super) fn described(directory: &Path) -> Result<SandboxDescription, Error> {
     let path = directory.join(DESCRIPTION);
     let text = std::fs::read(&path).map_err(failed("read", &path))?;
     serde_json::from_slice(&text).map_err(|error| failed("understand", &path)(error.into()))

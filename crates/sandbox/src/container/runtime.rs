@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use protocol::sandbox::Isolation;
 
-pub(super) use self::bundle::{AGENTD, DIRECTORY, Split, split};
+pub(super) use self::bundle::{AGENTD, ASLEEP, CHECKPOINT, DIRECTORY, Split, split};
 use super::config::Config;
 use crate::Error;
 

@@ -1,6 +1,6 @@
 //! Taking in a recorded event.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use protocol::event::{Envelope, ToolKind};
@@ -68,6 +68,12 @@ impl State {
             }
             Event::SandboxStopped { sandbox, .. } => {
                 self.sandbox.take_if(|it| it.id == *sandbox);
+            }
+            Event::LimitExceeded { sandbox, limit, .. } => {
+                self.change_sandbox(*sandbox, |it| {
+                    let told = it.limits.entry(*limit).or_insert((0, at));
+                    *told = (told.0.saturating_add(1), at);
+                });
             }
             Event::WorkspaceSynced { sandbox, .. } => self.take_sync(at, *sandbox),
             Event::AgentReady { sandbox, .. } => {
@@ -209,6 +215,7 @@ impl State {
             agent_ready: false,
             synced: false,
             recorded: Recorded::default(),
+            limits: BTreeMap::new(),
         });
     }
 

@@ -1,12 +1,13 @@
 //! Which news is heard at which stage: every command against every stage, at one glance.
 
+use protocol::sandbox::{Consequence, LimitName};
 use protocol::session::PullRequestState;
 use session::{Command, decide};
 
 use super::support::{
-    Story, cancelled, changed, committed, create, delivered, edit, ended, lost, no_agent,
+    Story, cancelled, changed, committed, create, delivered, edit, ended, hit, lost, no_agent,
     not_committed, not_delivered, not_offered, not_pushed, not_started, not_synced,
-    nothing_to_commit, offered, pushed, ready, says, send, started, stop, stopped, synced,
+    nothing_to_commit, offered, over, pushed, ready, says, send, started, stop, stopped, synced,
     withdraw,
 };
 
@@ -57,6 +58,8 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("not pushed", not_pushed(1, 1)),
         ("offered", offered(1, "aaa")),
         ("not offered", not_offered(1)),
+        ("hit", hit(1, LimitName::Pids, Consequence::Throttled)),
+        ("over", over(1)),
         ("merged", changed(1, PullRequestState::Merged)),
         ("wake", Command::Wake),
     ]
@@ -99,6 +102,8 @@ pushed        -    -    -    -    -    -    -    x    -    -    -    -
 not pushed    -    -    -    -    -    -    -    x    -    -    -    -
 offered       -    -    -    -    -    -    -    -    x    -    -    -
 not offered   -    -    -    -    -    -    -    -    x    -    -    -
+hit           -    -    -    x    x    x    x    x    x    x    -    -
+over          -    -    -    x    x    x    x    x    x    x    .    x
 merged        -    -    -    -    -    -    -    -    -    x    x    x
 wake          .    .    .    .    .    .    .    .    .    .    .    .";
 

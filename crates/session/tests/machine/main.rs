@@ -3,6 +3,7 @@
 mod diagrams;
 mod flood;
 mod grid;
+mod limits;
 mod people;
 mod phases;
 mod properties;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use protocol::agentd::{CommitDescription, Ending, Report};
 use protocol::event::{Envelope, ToolKind, ToolStatus};
-use protocol::sandbox::{Isolation, LimitRequest, Limits, SandboxDescription, StartPath};
+use protocol::sandbox::{
+    Consequence, Isolation, LimitName, LimitRequest, Limits, SandboxDescription, StartPath,
+};
 use protocol::session::{
     Actor, Author, Delivery, Dialect, DiffStat, FileChange, FileChangeKind, ModelChoice,
     PullRequestState, PullRequestSummary,
@@ -14,7 +16,9 @@ use protocol::{
     ToolCallId, UserId,
 };
 use serde_json::Value;
-use session::{Command, Create, Decision, Effect, Policy, State, decide, outstanding, sandbox_id};
+use session::{
+    Command, Create, Decision, Effect, LimitHit, Policy, State, decide, outstanding, sandbox_id,
+};
 
 pub(crate) const BASE: &str = "c0ffee";
 pub(crate) const BRANCH: &str = "hangar/5e5510ff-try";
@@ -308,6 +312,17 @@ pub(crate) fn not_started(sandbox: u32) -> Command {
 
 pub(crate) fn lost(sandbox: u32) -> Command {
     Command::SandboxLost { sandbox: sbx(sandbox), reason: "killed".to_owned() }
+}
+
+pub(crate) fn hit(sandbox: u32, limit: LimitName, consequence: Consequence) -> Command {
+    let what = "it took more".to_owned();
+    let sandbox = sbx(sandbox);
+    Command::LimitHit(LimitHit { sandbox, limit, usage: 70, maximum: 64, consequence, what })
+}
+
+/// A limit that ends the sandbox.
+pub(crate) fn over(sandbox: u32) -> Command {
+    hit(sandbox, LimitName::RunTime, Consequence::Ended)
 }
 
 pub(crate) fn stopped(sandbox: u32) -> Command {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use protocol::sandbox::Isolation;
 
 use crate::support::attempt::{Attempt, EVERY_LEVEL, Group, Outcome};
 use crate::support::sandbox::{Sandbox, chain};
@@ -21,7 +22,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     attempt(
         "links-to-agentd",
         "lays links to agentd's memory, environment and descriptors and has the host read them",
-        "the file is opened with the agent's rights, which do not reach them",
+        "the agent's rights do not reach them; a kernel of the sandbox's own may show the environment, which holds no secret",
         agentd,
     ),
     attempt(
@@ -84,7 +85,11 @@ fn agentd(world: &World) -> Outcome {
         .shell("for name in mem environ maps fd/3; do ln -sfn /proc/1/$name /tmp/${name%/*}; done");
     let names = ["mem", "environ", "maps", "fd"];
     let seen = names.map(|name| format!("{name}: {:?}", read(&sandbox, &format!("/tmp/{name}"))));
-    Outcome::check(seen.iter().all(|line| line.contains(": Err(")), seen.join("; "))
+    let private = |line: &&String| {
+        world.level == Isolation::Namespaces || line.starts_with("mem") || line.starts_with("fd")
+    };
+    let kept = seen.iter().filter(private).all(|line| line.contains(": Err("));
+    Outcome::check(kept, seen.map(|line| line.chars().take(90).collect::<String>()).join("; "))
 }
 
 fn write_through(world: &World) -> Outcome {

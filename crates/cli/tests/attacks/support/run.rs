@@ -57,8 +57,11 @@ pub(crate) fn group(group: Group, level: Isolation) {
         let begun = Instant::now();
         let outcome = make(&world, &attempt);
         let seconds = begun.elapsed().as_secs_f64();
-        if let Outcome::NotTried { because } = &outcome {
-            eprintln!("NOT TRIED: {} at {level} as {user}: {because}", attempt.name);
+        match &outcome {
+            Outcome::NotTried { because } => {
+                eprintln!("NOT TRIED: {} at {level} as {user}: {because}", attempt.name);
+            }
+            outcome => eprintln!("{}: {outcome:?} ({seconds:.1} s)", attempt.name),
         }
         report.attempts.push(Line { name: attempt.name, outcome, seconds });
     }

@@ -141,8 +141,18 @@ impl Sandbox {
 
     /// Whether it runs commands, and soon.
     pub(crate) fn answers(&self) -> Result<(), String> {
-        let said = self.run_with(&["true"], "", Duration::from_secs(10));
+        let said = self.run_with(&["true"], "", Duration::from_secs(20));
         if said.succeeded() { Ok(()) } else { Err(said.to_string()) }
+    }
+
+    /// That it has ended, which the backend knows and says why.
+    pub(crate) fn ended(&self) -> Result<(), String> {
+        let patience = Duration::from_secs(20);
+        let ended = async { tokio::time::timeout(patience, self.backend.ended(self.id)).await };
+        match self.block_on(ended) {
+            Ok(Ok(reason)) if !reason.is_empty() => Ok(()),
+            other => Err(format!("the backend says {other:?}")),
+        }
     }
 
     /// Whether the machine holds it to a limit; else the reason why not.

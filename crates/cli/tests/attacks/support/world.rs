@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::Runtime;
 
+use super::outside::Outside;
 use super::sandbox::Sandbox;
 use crate::server::{Server, git};
 
@@ -41,6 +42,8 @@ pub(crate) struct World {
     pub(crate) gateway: Gateway,
     pub(crate) backend: Container,
     told: Arc<Told>,
+    /// What the gateway takes for the rest of the world.
+    pub(crate) outside: Arc<Outside>,
     toolkit: PathBuf,
     runtime: Runtime,
     directory: TempDir,
@@ -55,7 +58,8 @@ impl World {
         let toolkit = toolkit(&place);
         let backend = Container::open(config(&place.join("data"), level)).expect("a backend");
         let told = Arc::new(Told::default());
-        let gateway = runtime.block_on(gateway(&place, Arc::clone(&told)));
+        let outside = runtime.block_on(Outside::open());
+        let gateway = runtime.block_on(gateway(&place, Arc::clone(&told), Arc::clone(&outside)));
         let start = |spec: &Spec| {
             start(&runtime, &backend, &gateway, &place.join("data"), spec)
                 .map_err(|error| super::sandbox::chain(&error))
@@ -76,6 +80,7 @@ impl World {
             gateway,
             backend,
             told,
+            outside,
             toolkit,
             runtime,
             directory,
@@ -273,7 +278,7 @@ pub(crate) fn example(name: &str) -> Option<PathBuf> {
     cli::programs::beside_us(name).or_else(|| cli::programs::beside_us(&format!("examples/{name}")))
 }
 
-async fn gateway(place: &Path, told: Arc<Told>) -> Gateway {
+async fn gateway(place: &Path, told: Arc<Told>, outside: Arc<Outside>) -> Gateway {
     let forge = forge::Local::open(place.join("forge")).await.expect("a forge");
     for name in ["own", "other"] {
         let path = place.join("sources").join(name);
@@ -285,7 +290,11 @@ async fn gateway(place: &Path, told: Arc<Told>) -> Gateway {
         let name = RepositoryName::new("local", name).expect("a name");
         forge.import(&path, &name).await.expect("imported");
     }
-    let config = gateway::Config::new(place.join("audit"));
+    let mut config = gateway::Config::new(place);
+    config.names = Arc::clone(&outside) as _;
+    config.connector = outside;
+    // As in a server, but so that attempts which must wait for it do not take long.
+    config.limits.greeting_time = Duration::from_secs(3);
     Gateway::new(config, Arc::new(Forge(forge)), told).expect("a gateway")
 }
 
@@ -319,7 +328,7 @@ impl gateway::Observer for Told {
 }
 
 /// Longer than an answer takes on a loaded machine, shorter than people wait.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 async fn gateway_answers(socket: &Path) -> Result<(), String> {
     let asked = async {

@@ -65,14 +65,12 @@ fn prepare(handed: &mut Handed) -> Outcome<()> {
         .doing(Area::UserNamespaces, || "make the cgroup namespace".into())?;
     kernel::join_new_keyring().doing(Area::Other, || "leave the host's keyring".into())?;
     limit_resources(&handed.bundle)?;
-    match handed.bundle.world {
+    if handed.bundle.world.is_some() {
         // It needs what root inside may do, and takes the rest from what it starts.
-        Some(_) => privileges::forbid_new(),
-        None => {
-            privileges::limit(&handed.bundle.capabilities)?;
-            handed.bundle.filter.as_ref().map_or(Ok(()), filter::install)
-        }
+        return privileges::forbid_new();
     }
+    privileges::limit(&handed.bundle.capabilities)?;
+    handed.bundle.filter.as_ref().map_or(Ok(()), filter::install)
 }
 
 fn start(handed: &Handed) -> sandbox::container::handover::Failure {

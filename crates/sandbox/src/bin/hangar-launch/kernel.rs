@@ -125,6 +125,21 @@ pub(crate) fn wait_for(pid: i32) -> Result<(), Errno> {
     result(libc::c_long::from(unsafe { libc::waitpid(pid, &raw mut status, 0) })).map(drop)
 }
 
+/// Forks; none in the new process. This process has one thread.
+pub(crate) fn fork() -> Result<Option<i32>, Errno> {
+    // SAFETY: with one thread no lock is held in the copy.
+    let pid = result(libc::c_long::from(unsafe { libc::fork() }))?;
+    Ok(i32::try_from(pid).ok().filter(|pid| *pid > 0))
+}
+
+/// Waits until a child has ended; whether it ended well.
+pub(crate) fn succeeds(pid: i32) -> Result<bool, Errno> {
+    let mut status = 0;
+    // SAFETY: `status` is valid for the call.
+    result(libc::c_long::from(unsafe { libc::waitpid(pid, &raw mut status, 0) }))?;
+    Ok(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0)
+}
+
 /// Makes `from` descriptor number `to`, which stays open over `exec`.
 pub(crate) fn duplicate_to(from: impl AsFd, to: i32) -> Result<(), Errno> {
     let from = from.as_fd().as_raw_fd();

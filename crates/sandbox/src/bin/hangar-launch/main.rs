@@ -27,6 +27,7 @@
 )]
 
 mod bundle;
+mod enter;
 mod failure;
 mod filter;
 mod floor;
@@ -42,6 +43,7 @@ mod world;
 use std::path::Path;
 
 const USAGE: &str = "usage: hangar-launch run --bundle DIRECTORY
+       hangar-launch enter --bundle DIRECTORY -- PROGRAM ARGUMENT…
        hangar-launch floor DIRECTORY RUNS UIDS GIDS
        hangar-launch unpack ORDER
        hangar-launch nothing
@@ -52,6 +54,7 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["run", "--bundle", bundle] => outside::run(Path::new(bundle)),
+        ["enter", "--bundle", bundle, "--", program @ ..] => enter::run(Path::new(bundle), program),
         ["floor", directory, runs, uid_map, gid_map] if runs.parse::<u32>().is_ok() => {
             floor::run(Path::new(directory), runs.parse().unwrap_or(0), uid_map, gid_map)
         }

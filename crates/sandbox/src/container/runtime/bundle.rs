@@ -17,6 +17,11 @@ pub(in crate::container) const DIRECTORY: &str = "runtime";
 /// In it, where agentd listens when it can inherit nothing.
 pub(in crate::container) const AGENTD: &str = "agentd";
 
+/// The mark that agentd let go, in the sandbox's directory.
+pub(in crate::container) const ASLEEP: &str = "runtime/agentd/asleep";
+/// Where gVisor writes a sandbox down, in the sandbox's directory.
+pub(in crate::container) const CHECKPOINT: &str = "runtime/checkpoint";
+
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// A bundle for the launcher, and where the runtime's own lies.
@@ -33,7 +38,8 @@ pub(in crate::container) struct Split<'a> {
 pub(in crate::container) fn split(outer: &mut Value, to: &Split<'_>) -> Result<(), Error> {
     let own = to.directory.join(DIRECTORY);
     remove_tree(&own)?;
-    for (name, given) in [("bundle", false), ("state", true), (AGENTD, true)] {
+    for (name, given) in [("bundle", false), ("state", true), (AGENTD, true), ("checkpoint", true)]
+    {
         let path = own.join(name);
         make_directory(&path, 0o755)?;
         if given {
@@ -140,6 +146,7 @@ fn world(to: &Split<'_>) -> Result<Value, serde_json::Error> {
     if oci.flavour.has_own_kernel() {
         mounts.push(from(&directory.join("gateway"), "/gateway", "ro"));
         mounts.push(from(&own.join(AGENTD), "/agentd", "rw"));
+        mounts.push(from(&directory.join(CHECKPOINT), "/checkpoint", "rw"));
     } else {
         mounts.push(bind("/sys", "/sys", "ro"));
     }
