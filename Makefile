@@ -24,7 +24,7 @@ JSON ?=
 KEEP ?=
 export REPO PROMPT AGENT JSON KEEP
 
-.PHONY: help run test bench lint build tools
+.PHONY: help run test bench lint build tools parts
 
 help: ## Show this
 	@printf 'Hangar: background coding agents in sandboxes on your own machine\n\n'
@@ -47,7 +47,7 @@ run: build ## Do one whole job: prompt, agent in a sandbox, commit, push, pull r
 	case "$$AGENT" in ''|built-in) ;; *) "$(RELEASE)/hangar" toolkit install "$$AGENT" >&2;; esac; \
 	exec "$(RELEASE)/hangar" "$$@"
 
-test: tools ## Check format and lints, then run every test against the real parts
+test: tools parts ## Check format and lints, then run every test against the real parts
 	@$(CARGO) fmt --all --check || { echo 'hint: cargo fmt --all' >&2; exit 1; }
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@$(CARGO) build --locked $(PROGRAMS)
@@ -78,3 +78,13 @@ tools:
 	if ! $(CARGO) --version >/dev/null 2>&1; then \
 	  echo 'missing: a Rust toolchain, 1.95 or newer' >&2; \
 	  echo 'hint: rustup toolchain install stable' >&2; exit 1; fi
+
+# What only the tests need.
+parts:
+	@missing=0; \
+	need() { command -v "$$1" >/dev/null 2>&1 || { echo "missing: $$1 ($$2)" >&2; echo "hint: $$3" >&2; missing=1; }; }; \
+	need skopeo 'tests fill a registry with it' 'apt-get install skopeo'; \
+	need docker-registry 'tests pull base images from it' 'apt-get install docker-registry'; \
+	need umoci 'tests make base images with it' 'apt-get install umoci'; \
+	need busybox 'base images of tests hold it' 'apt-get install busybox-static'; \
+	[ $$missing = 0 ] || exit 1

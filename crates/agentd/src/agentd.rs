@@ -141,7 +141,7 @@ fn listener(
             Ok((UnixListener::from_std(listener)?, None))
         }
         (None, Listen::Path(path)) => {
-            let doorstep = Doorstep::open(path)?;
+            let doorstep = Doorstep::open(path, settings.confined())?;
             Ok((doorstep.listen()?, Some(doorstep)))
         }
         (None, Listen::Inherited) => Err(std::io::ErrorKind::NotConnected.into()),
@@ -154,6 +154,7 @@ fn listener(
         own_kernel::close_gate(&settings.workspace).map_err(failed("closing the write gate"))?;
         own_kernel::hide(path.parent().unwrap_or(path))
             .map_err(failed("hiding the API's socket"))?;
+        confine::leave_streams().map_err(failed("leaving the standard streams"))?;
     }
     Ok(made)
 }

@@ -9,7 +9,7 @@ pub(crate) use domain::enter as enter_domain;
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -37,6 +37,19 @@ pub(crate) fn adopt(descriptor: RawFd) -> io::Result<OwnedFd> {
     let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
     fcntl_setfd(&owned, FdFlags::CLOEXEC)?;
     Ok(owned)
+}
+
+/// Lets go of what this process was started with to read from and write to, which is the host's:
+/// gVisor lets every process of the same user open another's descriptors.
+pub(crate) fn leave_streams() -> io::Result<()> {
+    let nothing = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    for stream in 0..3 {
+        // SAFETY: nothing owns the standard streams' numbers, and what stands behind them may change.
+        if unsafe { libc::dup2(nothing.as_raw_fd(), stream) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Makes a read-only mount writable in the caller's mount namespace and changes nothing else of it.

@@ -10,14 +10,11 @@
 //! its sockets, which are the host's.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use protocol::layout;
-use rustix::fs::{Mode, OFlags};
 use tokio::net::UnixListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -28,30 +25,36 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A directory shared with the host that nobody else in the sandbox can reach.
 #[derive(Debug)]
 pub(crate) struct Doorstep {
-    directory: OwnedFd,
+    directory: PathBuf,
     socket: PathBuf,
     asked: Notify,
 }
 
 impl Doorstep {
-    /// The directory of a socket's path, which may be covered afterwards.
-    pub(crate) fn open(socket: &Path) -> io::Result<Self> {
-        let directory = socket.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+    /// The directory of a socket's path. With `enter`, it may be covered afterwards: this process is in
+    /// it, and starts no other there.
+    ///
+    /// It is not held by a descriptor, because gVisor lets every process of the same user open what
+    /// `/proc` lists of another's descriptors, but not its working directory.
+    pub(crate) fn open(socket: &Path, enter: bool) -> io::Result<Self> {
+        let mut directory = socket.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        if enter {
+            rustix::process::chdir(directory)?;
+            directory = Path::new(".");
+        }
         let name = socket.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { directory, socket: name.into(), asked: Notify::new() })
+        Ok(Self { directory: directory.into(), socket: name.into(), asked: Notify::new() })
     }
 
     fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        Path::new("/proc/self/fd").join(self.directory.as_raw_fd().to_string()).join(name)
+        self.directory.join(name)
     }
 
     /// Listens at the socket's path, whatever was there.
     pub(crate) fn listen(&self) -> io::Result<UnixListener> {
         let path = self.path(&self.socket);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => UnixListener::bind(path),
         }
     }

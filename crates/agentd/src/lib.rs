@@ -24,6 +24,7 @@ mod reports;
 mod server;
 pub mod settings;
 pub mod shim;
+pub mod spare_git;
 mod text;
 
 pub use agentd::{Error, run};

@@ -1,14 +1,19 @@
-//! `hangar-agentd`: the sandbox's first process, and the shim that confines each of its children.
+//! `hangar-agentd`: the sandbox's first process, the shim that confines each of its children, and
+//! git where the image has none.
 
 use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use agentd::settings::Settings;
-use agentd::{run, shim};
+use agentd::{run, shim, spare_git};
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1).peekable();
+    let mut arguments = std::env::args_os();
+    if let Some(name) = spare_git::called_as(arguments.next()) {
+        return spare_git::run(&name, arguments);
+    }
+    let mut arguments = arguments.peekable();
     if arguments.next_if(|first| first == shim::VERB).is_some() {
         return shim::run(arguments);
     }

@@ -7,8 +7,8 @@ use conductor::{Error, Hangar, Subscription, Update};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use protocol::client::{
-    CreateSession, EditPrompt, Page, PromptAccepted, PullRequest, RegisterRepository, SendPrompt,
-    ServerDescription,
+    BaseImage, CreateSession, EditPrompt, Page, PromptAccepted, PullRequest, RegisterRepository,
+    SendPrompt, ServerDescription,
 };
 use protocol::repository::{Image, Repository, RepositoryName};
 use protocol::sandbox::LevelReport;
@@ -44,6 +44,10 @@ pub trait Door: std::fmt::Debug + Send + Sync + 'static {
     fn local_user(&self) -> Author;
     fn description(&self, user: &Author) -> ServerDescription;
     async fn levels(&self, user: &Author) -> Vec<LevelReport>;
+
+    async fn bases(&self, user: &Author) -> Answer<Vec<BaseImage>>;
+    async fn pull_base(&self, user: &Author, reference: &str) -> Answer<BaseImage>;
+    async fn remove_base(&self, user: &Author, reference: &str) -> Answer<()>;
 
     async fn register_repository(
         &self,
@@ -163,6 +167,18 @@ impl Door for Hangar {
 
     async fn levels(&self, user: &Author) -> Vec<LevelReport> {
         Hangar::levels(self, user).await
+    }
+
+    async fn bases(&self, user: &Author) -> Answer<Vec<BaseImage>> {
+        Hangar::bases(self, user)
+    }
+
+    async fn pull_base(&self, user: &Author, reference: &str) -> Answer<BaseImage> {
+        Hangar::pull_base(self, user, reference).await
+    }
+
+    async fn remove_base(&self, user: &Author, reference: &str) -> Answer<()> {
+        Hangar::remove_base(self, user, reference).await
     }
 
     async fn register_repository(

@@ -1,5 +1,6 @@
 //! Every address that is answered.
 
+mod bases;
 mod events;
 mod git;
 pub(crate) mod page;
@@ -34,6 +35,7 @@ pub(crate) fn all() -> Router<Api> {
         .route("/v1/server", get(server))
         .route("/v1/server/levels", get(levels))
         .route("/v1/stream", get(crate::stream::open))
+        .route("/v1/bases", get(bases::list).post(bases::pull).delete(bases::remove))
         .route("/v1/repositories", get(repositories::list).post(repositories::register))
         .route("/v1/repositories/{owner}/{name}", get(repositories::show))
         .route(

@@ -85,6 +85,9 @@ pub enum Command {
     /// Keep credentials that sandboxes use without seeing them
     #[command(subcommand, visible_alias = "secrets")]
     Secret(secret::SecretCommand),
+    /// Fetch images that sandboxes stand on instead of this machine's own system
+    #[command(subcommand)]
+    Base(BaseCommand),
     /// Install agents that sandboxes get
     #[command(subcommand)]
     Toolkit(ToolkitCommand),
@@ -139,6 +142,15 @@ pub struct Walls {
     /// Isolation when nobody asks for another: namespaces, gvisor or microvm
     #[arg(long, env = "HANGAR_ISOLATION", value_name = "LEVEL", default_value = "namespaces")]
     pub isolation: Isolation,
+    /// Programs that make it
+    #[command(flatten)]
+    pub runtimes: Runtimes,
+}
+
+/// The programs that make walls.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sandboxes")]
+pub struct Runtimes {
     /// OCI runtime of a level: launcher, crun, runc or a path for namespaces, gvisor=PATH for gVisor
     #[arg(long = "runtime", env = "HANGAR_RUNTIME", value_name = "[LEVEL=]PROGRAM")]
     #[arg(value_delimiter = ',')]
@@ -217,9 +229,9 @@ pub struct Try {
     /// Whom the server trusts outside
     #[command(flatten)]
     pub outside: Outside,
-    /// The wall around sandboxes, where no server runs yet
+    /// Programs that make the wall around sandboxes, where no server runs yet
     #[command(flatten)]
-    pub walls: Walls,
+    pub runtimes: Runtimes,
 }
 
 /// `hangar run`.
@@ -346,6 +358,32 @@ uncommitted work stays where it is.")]
     List,
     /// Show or change what sandboxes of a repository get: isolation, limits, base, hosts
     Settings(Box<RepositorySettingsOptions>),
+}
+
+/// `hangar base …`.
+#[derive(Debug, Subcommand)]
+pub enum BaseCommand {
+    /// Fetch an image and unpack it; again: fetch what its name means now
+    #[command(after_help = "\
+Examples:
+  hangar base pull registry.example/team/tools:1
+  hangar base pull oci:/srv/images/tools:1        an OCI layout on the server
+  hangar base pull archive:/srv/tools.tar         what `docker save` wrote
+  hangar repository settings local/project --base registry.example/team/tools:1
+
+Credentials are those of the server's Docker configuration. A repository's image is built again at its
+next use when its base has changed.")]
+    Pull {
+        /// `registry/name:tag`, `oci:/directory:tag` or `archive:/file.tar`
+        reference: String,
+    },
+    /// List the images that were fetched
+    List,
+    /// Forget an image; its files stay as long as a repository's image stands on them
+    Remove {
+        /// As it is listed
+        reference: String,
+    },
 }
 
 /// `hangar toolkit …`.

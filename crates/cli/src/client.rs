@@ -13,8 +13,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use api::door::Registered;
 use protocol::client::{
-    CreateSession, EditPrompt, Page, PromptAccepted, PullRequest, RegisterRepository, SendPrompt,
-    ServerDescription,
+    BaseImage, CreateSession, EditPrompt, Page, PromptAccepted, PullBase, PullRequest,
+    RegisterRepository, SendPrompt, ServerDescription,
 };
 use protocol::problem::Problem;
 use protocol::repository::{Image, Repository, RepositoryName};
@@ -71,6 +71,25 @@ impl Client {
     /// What the server is and who we are to it.
     pub async fn server(&self) -> anyhow::Result<ServerDescription> {
         self.get("/v1/server").await.context("asking the server what it is")
+    }
+
+    /// Every base image.
+    pub async fn bases(&self) -> anyhow::Result<Vec<BaseImage>> {
+        let page: Page<BaseImage> = self.get("/v1/bases").await.context("listing base images")?;
+        Ok(page.items)
+    }
+
+    /// Fetches a base image and waits until it is unpacked.
+    pub async fn pull_base(&self, reference: &str) -> anyhow::Result<BaseImage> {
+        let request = PullBase { reference: reference.to_owned() };
+        let call = self.request(Method::POST, "/v1/bases").timeout(WORK).json(&request);
+        read(call).await.with_context(|| format!("pulling {reference}"))
+    }
+
+    /// Forgets a base image.
+    pub async fn remove_base(&self, reference: &str) -> anyhow::Result<()> {
+        let call = self.request(Method::DELETE, "/v1/bases").query(&[("reference", reference)]);
+        answer(call).await.map(drop).with_context(|| format!("removing {reference}"))
     }
 
     /// Every registered repository.

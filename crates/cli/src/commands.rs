@@ -1,5 +1,6 @@
 //! One module for each command.
 
+pub(crate) mod base;
 pub(crate) mod doctor;
 pub(crate) mod repository;
 pub(crate) mod run;

@@ -301,10 +301,16 @@ mod tests {
             works,
             start_milliseconds: works.then_some(9),
             checks: vec![Check { what: "user namespaces".to_owned(), state }],
-            limits: vec![LimitReport {
-                limit: "disk".to_owned(),
-                enforcement: Enforcement::NotEnforced { reason },
-            }],
+            limits: vec![
+                LimitReport {
+                    limit: "disk".to_owned(),
+                    enforcement: Enforcement::NotEnforced { reason },
+                },
+                LimitReport {
+                    limit: "egress".to_owned(),
+                    enforcement: Enforcement::Enforced { by: "the gateway".to_owned() },
+                },
+            ],
         }
     }
 
@@ -318,6 +324,7 @@ mod tests {
 ✓ git http-backend  /usr/lib/git-core/git-http-backend
 ✓ user namespaces   allowed
 ! limit of disk     not enforced: the file system has no quotas
+✓ limit of egress   the gateway
 ✓ sandboxes         one was started in 9 ms, isolation namespaces
 ✓ built-in agent    installed
 · OpenCode          not installed

@@ -1,4 +1,4 @@
-//! The hangar command: serve, try, run, session, repository, toolkit, doctor.
+//! The hangar command: serve, try, run, session, repository, base, toolkit, doctor.
 //!
 //! Standard output carries data, standard error talk. What is shown is made by pure functions
 //! ([`watch`], [`summary`], [`doctor`]), so that it is tested without a terminal or a server.
@@ -78,6 +78,7 @@ async fn carry_out(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Session(command) => commands::session::session(context, command).await,
         Command::Repository(command) => commands::repository::repository(context, command).await,
         Command::Secret(command) => commands::secret::secret(context, command).await,
+        Command::Base(command) => commands::base::base(context, command).await,
         Command::Toolkit(command) => commands::toolkit::toolkit(context, command).await,
         Command::Doctor(arguments) => commands::doctor::doctor(context, &arguments).await,
     }

@@ -1,5 +1,7 @@
 //! The programs that belong to `hangar`: found beside it, gathered for sandboxes to see.
 
+mod git;
+
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash as _, Hasher as _};
@@ -68,7 +70,11 @@ pub fn assemble(data: &Path) -> anyhow::Result<PathBuf> {
         contents.push(("opencode", opencode));
         contents.push(("rg", toolkit::ripgrep(data)));
     }
-    let name = identity(&contents).context("reading the programs that sandboxes get")?;
+    let git = git::find();
+    let parts = git.iter().flat_map(git::Git::files);
+    let of_git: Vec<(&str, PathBuf)> = parts.map(|path| ("git", path)).collect();
+    let all = [contents.clone(), of_git].concat();
+    let name = identity(&all).context("reading the programs that sandboxes get")?;
     let whole = data.join("toolkit").join(name);
     if whole.exists() {
         return Ok(whole);
@@ -79,6 +85,9 @@ pub fn assemble(data: &Path) -> anyhow::Result<PathBuf> {
         fs::create_dir_all(&bin)?;
         for (name, source) in &contents {
             copy(source, &bin.join(name))?;
+        }
+        if let Some(git) = &git {
+            git.assemble(&draft.join("git"))?;
         }
         match fs::rename(&draft, &whole) {
             // Another server on another data directory cannot get here; another thread may.

@@ -20,7 +20,7 @@ use secrecy::ExposeSecret as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::arguments::{LimitOptions, Maximum, Walls};
+use crate::arguments::{LimitOptions, Maximum, RuntimeChoice};
 use crate::data::{Data, Running};
 use crate::failure::{Exit, Failure};
 use crate::models::Models;
@@ -40,8 +40,8 @@ pub(crate) struct Options<'a> {
     pub(crate) whereabouts: &'a Path,
     /// Certificates to trust besides the system's.
     pub(crate) trust: Option<PathBuf>,
-    /// The wall around sandboxes.
-    pub(crate) walls: Walls,
+    /// Programs that make the walls.
+    pub(crate) runtimes: Vec<RuntimeChoice>,
     /// What sandboxes get.
     pub(crate) sandboxes: Sandboxes,
 }
@@ -73,16 +73,12 @@ impl Sandboxes {
             // A maximum below the usual amount says what is usual, unless somebody said that too.
             let amount = usual.get(limit).unwrap_or(limits.get(limit).min(most));
             if amount.min(most) < least {
-                return Err(Refusal::LimitTooLow {
-                    limit,
-                    asked: amount.min(most),
-                    minimum: least,
-                })
-                .map_err(usage);
+                let asked = amount.min(most);
+                return Err(usage(&Refusal::LimitTooLow { limit, asked, minimum: least }));
             }
             if named && amount > most {
-                return Err(Refusal::LimitTooHigh { limit, asked: amount, maximum: most })
-                    .map_err(usage);
+                let refusal = Refusal::LimitTooHigh { limit, asked: amount, maximum: most };
+                return Err(usage(&refusal));
             }
             limits.set(limit, amount);
             maximum_limits.set(limit, most.max(amount));
@@ -91,7 +87,7 @@ impl Sandboxes {
     }
 }
 
-fn usage(refusal: Refusal) -> anyhow::Error {
+fn usage(refusal: &Refusal) -> anyhow::Error {
     let hint = "see `hangar serve --help` about limits and --maximum";
     Failure::new(Exit::Usage, refusal.to_string()).hint(hint).into()
 }
@@ -121,6 +117,7 @@ impl Server {
         let access = Arc::new(Access::new(token));
         let hangar = Hangar::open(parts(data, &options).await?)
             .await
+            .map_err(with_hint)
             .with_context(|| format!("taking up {}", data.root().display()))?;
         crate::log::redact(hangar.redaction());
         let shutdown = CancellationToken::new();
@@ -186,11 +183,22 @@ async fn parts(data: &Data, options: &Options<'_>) -> anyhow::Result<Parts> {
         },
         journal: Arc::new(journal),
         index: Arc::new(index),
-        backend: backend(root, &options.walls)?,
+        backend: backend(root, &options.runtimes)?,
+        bases: Some(bases(root, options.trust.as_deref())?),
         forge: Arc::new(forge),
         gateway,
         secret_keys: secret_keys(root),
     })
+}
+
+/// What an operator can do about it stays with the error.
+fn with_hint(error: conductor::Error) -> anyhow::Error {
+    match error {
+        conductor::Error::Unavailable { what, hint } => {
+            Failure::new(Exit::Failed, what).hint(hint).into()
+        }
+        other => other.into(),
+    }
 }
 
 /// The keys that secrets are encrypted with: the operator's, else a file of our own.
@@ -202,10 +210,10 @@ fn secret_keys(data: &Path) -> KeySource {
 }
 
 /// The backend that runs sandboxes on this machine.
-pub(crate) fn backend(data: &Path, walls: &Walls) -> anyhow::Result<Arc<dyn Backend>> {
+pub(crate) fn backend(data: &Path, runtimes: &[RuntimeChoice]) -> anyhow::Result<Arc<dyn Backend>> {
     let mut config = sandbox::container::Config::new(data, programs::require("hangar-launch")?);
     config.toolkit = Some(programs::assemble(data)?);
-    for choice in &walls.runtimes {
+    for choice in runtimes {
         config.runtimes.insert(choice.isolation, choice.program.clone());
     }
     config.search.push(toolkit::runtimes(data));
@@ -217,6 +225,35 @@ pub(crate) fn backend(data: &Path, walls: &Walls) -> anyhow::Result<Arc<dyn Back
     }
     let container = sandbox::container::Container::open(config).context("opening the sandboxes")?;
     Ok(Arc::new(container))
+}
+
+/// The store of base images, which reaches registries as everything on this machine does.
+fn bases(data: &Path, trust: Option<&Path>) -> anyhow::Result<sandbox::base::Store> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let configuration = variable("DOCKER_CONFIG")
+        .or_else(|| variable("HOME").map(|home| home.join(".docker")))
+        .map(|directory| directory.join("config.json"));
+    let text = |names: [&str; 2]| {
+        let mut values = names.iter().filter_map(|name| std::env::var(name).ok());
+        values.find(|value| !value.trim().is_empty())
+    };
+    let certificates = trust.map(std::fs::read).transpose().context("reading certificates")?;
+    let insecure = std::env::var("HANGAR_INSECURE_REGISTRIES").unwrap_or_default();
+    let registries = sandbox::base::Registries {
+        docker_configuration: configuration,
+        https_proxy: text(["https_proxy", "HTTPS_PROXY"]),
+        http_proxy: text(["http_proxy", "HTTP_PROXY"]),
+        no_proxy: text(["no_proxy", "NO_PROXY"]),
+        insecure: insecure
+            .split([',', ' '])
+            .filter(|one| !one.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        certificates: certificates.into_iter().collect(),
+    };
+    let launcher = programs::require("hangar-launch")?;
+    let settings = sandbox::base::Settings { data: data.to_owned(), launcher, registries };
+    sandbox::base::Store::open(settings).context("opening the base images")
 }
 
 /// The person of this data directory: the same id every time, the name Git has for them today.

@@ -34,6 +34,9 @@ pub struct Effective {
     pub limits: Limits,
     /// What its image stands on; the host when missing.
     pub base: Option<String>,
+    /// Whether only the repository's own file asks for this base: then it is used if somebody
+    /// fetched it, and never fetched from wherever the file says with the operator's credentials.
+    pub base_is_wish: bool,
     /// What it may reach.
     pub network: Network,
     /// The team whose secrets it may use.
@@ -75,6 +78,7 @@ pub fn effective(
         isolation: wished.map_or(decided, |wished| decided.max(wished)),
         limits: limits(server, &repository.limits, &file.sandbox.limits(), &asked.limits),
         base: repository.base.clone().or_else(|| file.sandbox.base.clone()),
+        base_is_wish: repository.base.is_none() && file.sandbox.base.is_some(),
         network: repository.network.clone(),
         team: repository.team.clone(),
         blocked_commands,

@@ -76,7 +76,7 @@ async fn run_out(session: &Handle, sandbox: SandboxId, limit: RunLimit) {
         what: "its time is over".to_owned(),
     });
     if session.send(Message::Command { command, report: None, reply: None }).await {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

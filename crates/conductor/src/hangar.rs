@@ -29,6 +29,8 @@ pub struct Parts {
     pub index: Arc<Index>,
     /// Where sandboxes run.
     pub backend: Arc<dyn Backend>,
+    /// Images that sandboxes can stand on; none where only the host can be.
+    pub bases: Option<sandbox::base::Store>,
     /// The Git host.
     pub forge: Arc<forge::Local>,
     /// Model providers and limits of the way out.
@@ -61,6 +63,7 @@ impl Hangar {
             journal: parts.journal,
             index: parts.index,
             backend: parts.backend,
+            bases: parts.bases,
             gateway: Arc::new(gateway),
             forge: parts.forge,
             directory: Directory::default(),

@@ -11,9 +11,10 @@ use protocol::repository::{Image, ImageState, RepositoryName};
 use protocol::sandbox::StartPath;
 use protocol::secret::SecretPhase;
 use protocol::{ImageId, SandboxId, SessionId};
-use sandbox::{Base, Spec};
+use sandbox::Spec;
 
-use crate::effective::Asked;
+use crate::bases::{self, Ground};
+use crate::effective::{Asked, Effective};
 use crate::error::BoxError;
 use crate::shared::{Shared, elapsed_milliseconds, remote};
 use crate::way_out::Claim;
@@ -43,8 +44,8 @@ pub(crate) async fn ready(
             Error::failed(format!("looking up the image of {repository}"), error)
         })?;
     let image = match latest.filter(is_ready) {
-        Some(image) => image,
-        None => build(shared, repository).await?,
+        Some(image) if has_its_base(shared, repository, &image).await? => image,
+        _ => build(shared, repository).await?,
     };
     if let ImageState::Failed { reason } = image.state {
         return Err(Error::Unavailable {
@@ -57,6 +58,17 @@ pub(crate) async fn ready(
 
 fn is_ready(image: &Image) -> bool {
     matches!(image.state, ImageState::Ready)
+}
+
+/// Whether an image stands on what its repository wants today.
+async fn has_its_base(
+    shared: &Arc<Shared>,
+    repository: &RepositoryName,
+    image: &Image,
+) -> Result<bool, Error> {
+    let effective = shared.effective(repository, &image.commit, Asked::default()).await?;
+    let wanted = effective.base.as_deref().unwrap_or(bases::HOST);
+    Ok(bases::is_current(shared, &image.base, wanted))
 }
 
 fn no_layers() -> Error {
@@ -78,20 +90,23 @@ pub(crate) async fn build(
     let latest = shared.index.latest_image(repository).await;
     let latest = latest
         .map_err(|error| Error::failed(format!("looking up the image of {repository}"), error))?;
-    if let Some(image) = latest.as_ref().filter(|image| image.commit == commit && is_ready(image)) {
+    if let Some(image) = latest.as_ref().filter(|image| image.commit == commit && is_ready(image))
+        && has_its_base(shared, repository, image).await?
+    {
         return Ok(image.clone());
     }
+    let effective = shared.effective(repository, &commit, Asked::default()).await?;
     let mut image = Image {
         id: ImageId::new(),
         commit: commit.clone(),
-        base: "host".to_owned(),
+        base: effective.base.clone().unwrap_or_else(|| bases::HOST.to_owned()),
         state: ImageState::Building,
         started_at: clock::now(),
         milliseconds: None,
     };
     record(shared, repository, &image).await?;
     let begun = Instant::now();
-    let built = build_in_sandbox(shared, repository, &image).await;
+    let built = build_on_base(shared, repository, &effective, &mut image).await;
     image.milliseconds = Some(elapsed_milliseconds(begun));
     image.state = match &built {
         Ok(()) => ImageState::Ready,
@@ -114,14 +129,29 @@ async fn record(shared: &Shared, repository: &RepositoryName, image: &Image) -> 
     })
 }
 
+/// Gets the base first, and records exactly which one it was.
+async fn build_on_base(
+    shared: &Arc<Shared>,
+    repository: &RepositoryName,
+    effective: &Effective,
+    image: &mut Image,
+) -> Result<(), Error> {
+    let (ground, name) = bases::resolve(shared, &image.base, !effective.base_is_wish).await?;
+    image.base = name;
+    bases::note(shared, image.id, &image.base).await?;
+    build_in_sandbox(shared, repository, effective, ground, image).await
+}
+
 async fn build_in_sandbox(
     shared: &Arc<Shared>,
     repository: &RepositoryName,
+    effective: &Effective,
+    ground: Ground,
     image: &Image,
 ) -> Result<(), Error> {
     let sandbox = SandboxId::new();
     shared.workers.of_build(sandbox);
-    let built = run_build(shared, repository, image, sandbox).await;
+    let built = run_build(shared, repository, effective, ground, image, sandbox).await;
     let ended = shared.workers.end_of_build(sandbox);
     let built = built.map_err(|error| ended.unwrap_or(error));
     shared.close_gateway(sandbox);
@@ -134,20 +164,21 @@ async fn build_in_sandbox(
 async fn run_build(
     shared: &Arc<Shared>,
     repository: &RepositoryName,
+    effective: &Effective,
+    ground: Ground,
     image: &Image,
     sandbox: SandboxId,
 ) -> Result<(), Error> {
     let failed = |doing: &str, error: BoxError| {
         Error::failed(format!("{doing} for the image of {repository}"), error)
     };
-    let effective = shared.effective(repository, &image.commit, Asked::default()).await?;
     let spec = Spec {
         id: sandbox,
         image: image.id,
         layers: Vec::new(),
-        base: Base::Host,
+        base: ground.base,
         isolation: effective.isolation,
-        environment: Vec::new(),
+        environment: ground.environment,
         limits: effective.limits,
         upper_from: None,
         mirror: Some(mirror(shared, repository)?),
@@ -168,6 +199,7 @@ async fn run_build(
     let (egress, delivered) = shared.claim(sandbox, claim).await?;
     let bound = shared.gateway.bind(sandbox, build_binding(repository, image.id, egress));
     bound.map_err(|error| failed("opening the gateway", error.into()))?;
+    shared.bound(sandbox).await;
     backend.create(&spec).await.map_err(|error| match error {
         sandbox::Error::Unsupported { what, hint } => Error::MachineLacks { what, hint },
         error => failed("starting a sandbox", error.into()),

@@ -11,6 +11,7 @@
 //! Authorization lives here, so that no door can forget it: every method names the acting person.
 //! There is one local user so far; roles come with sign-in.
 
+mod bases;
 mod clock;
 mod directory;
 pub mod effective;

@@ -80,9 +80,11 @@ pub(crate) async fn watch(shared: Weak<Shared>) {
         tokio::time::sleep(EVERY).await;
         let Some(shared) = shared.upgrade() else { return };
         match shared.backend.exceeded().await {
-            // Nobody waits for one of them: a slow one must not keep the others from being heard.
             Ok(all) => {
-                all.into_iter().for_each(|one| drop(tokio::spawn(tell(shared.clone(), one))))
+                for one in all {
+                    // Not waited for: a busy session must not keep the others from being heard.
+                    tokio::spawn(tell(Arc::clone(&shared), one));
+                }
             }
             Err(error) => {
                 let error = crate::error::chain(&error);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use gateway::{Denial, Observation, Observed, Observer};
 use protocol::SandboxId;
-use session::{Command, ModelAnswer};
+use protocol::sandbox::{Consequence, LimitName};
+use session::{Command, LimitHit, ModelAnswer};
 use tokio::sync::mpsc;
 
 use crate::directory::Directory;
@@ -65,7 +66,15 @@ fn command(sandbox: SandboxId, observation: &Observation) -> Option<Command> {
         Observed::Denied { denial, .. } => {
             Some(Command::Denied { sandbox, what: asked_for(denial), reason: denial.to_string() })
         }
-        Observed::Throttled { .. } | Observed::Git { .. } => None,
+        Observed::Throttled { tried, maximum } => Some(Command::LimitHit(LimitHit {
+            sandbox,
+            limit: LimitName::Egress,
+            usage: *tried,
+            maximum: *maximum,
+            consequence: Consequence::Throttled,
+            what: "it sends faster than it may".to_owned(),
+        })),
+        Observed::Git { .. } => None,
     }
 }
 

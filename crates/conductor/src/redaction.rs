@@ -14,6 +14,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub(crate) use event::redact as redact_event;
+pub(crate) use forms::hex;
 pub(crate) use stream::Streams;
 
 /// A value and what people call it.

@@ -24,7 +24,7 @@ impl Hangar {
     }
 
     /// Replaces everything that was decided about a repository. Sandboxes that start from now on
-    /// get it.
+    /// get it; what running ones may reach changes at once.
     pub async fn put_repository_settings(
         &self,
         author: &Author,
@@ -40,6 +40,7 @@ impl Hangar {
         let written = self.shared.index.put_repository_settings(name, &settings).await;
         let failed = |error| Error::failed(format!("recording the settings of {name}"), error);
         written.map_err(failed)?;
+        self.shared.refresh_gateways().await;
         Ok(settings)
     }
 }

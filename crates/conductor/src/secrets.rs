@@ -32,7 +32,7 @@ pub(crate) use layer::refuse_known;
 pub(crate) use push::Inspector;
 
 use crate::Error;
-use crate::redaction::{Named, Redaction};
+use crate::redaction::{Named, Redaction, hex};
 use crate::shared::Shared;
 
 /// Under which the index keeps what placeholders are made with. It opens nothing.
@@ -86,9 +86,8 @@ impl Secrets {
         if missing > 0 {
             tracing::warn!(missing, "secrets cannot be opened: see `hangar secret list`");
         }
-        let _alone = secrets.changing.lock().await;
+        // Nobody else can change anything yet.
         secrets.reseal().await?;
-        drop(_alone);
         Ok(secrets)
     }
 
@@ -209,7 +208,7 @@ async fn placeholder_key(index: &Index) -> Result<[u8; 32], Error> {
     getrandom::fill(&mut key).map_err(|error| {
         Error::failed("making what placeholders are made with", error.to_string())
     })?;
-    let text = Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let text = Zeroizing::new(hex(&key));
     index.set_setting(PLACEHOLDER_KEY, &text).await.map_err(failed)?;
     Ok(key)
 }

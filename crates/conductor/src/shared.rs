@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) index: Arc<Index>,
     pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) bases: Option<sandbox::base::Store>,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) forge: Arc<forge::Local>,
     pub(crate) directory: Directory,

@@ -19,6 +19,29 @@ pub struct RegisterRepository {
     pub name: Option<String>,
 }
 
+/// Body of `POST /v1/bases`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullBase {
+    /// `registry/name:tag`, `oci:/directory:tag` or `archive:/file.tar`, paths on the server.
+    pub reference: String,
+}
+
+/// A base image that is on the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseImage {
+    /// What it was pulled by.
+    pub reference: String,
+    /// Its manifest's digest: `sha256:…`.
+    pub digest: String,
+    /// How many layers it has.
+    pub layers: usize,
+    /// Bytes of its uncompressed layers.
+    pub bytes: u64,
+    /// What was not kept as the image has it, in sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
 /// Body of `POST /v1/sessions`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateSession {

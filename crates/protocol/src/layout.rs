@@ -18,7 +18,7 @@ pub const GATEWAY_SOCKET: &str = "/run/hangar/gateway.sock";
 pub const TRUST_BUNDLE: &str = "/run/hangar/trust.pem";
 /// The variables by which programs find [`TRUST_BUNDLE`]: OpenSSL and what is built on it, curl,
 /// git, and the languages and tools that bring certificates of their own.
-pub const TRUST_VARIABLES: [&str; 17] = [
+pub const TRUST_VARIABLES: [&str; 18] = [
     "AWS_CA_BUNDLE",
     "BUNDLE_SSL_CA_CERT",
     "CARGO_HTTP_CAINFO",
@@ -33,6 +33,8 @@ pub const TRUST_VARIABLES: [&str; 17] = [
     "JULIA_SSL_CA_ROOTS_PATH",
     "NIX_SSL_CERT_FILE",
     "NODE_EXTRA_CA_CERTS",
+    // A company's npmrc may name a file that is not there in the sandbox.
+    "NPM_CONFIG_CAFILE",
     "PIP_CERT",
     "REQUESTS_CA_BUNDLE",
     "SSL_CERT_FILE",

@@ -102,7 +102,7 @@ pub struct Image {
     pub id: ImageId,
     /// The commit its workspace holds, 40 hexadecimal digits (64 for SHA-256 repositories).
     pub commit: String,
-    /// What it stands on: `host`.
+    /// What it stands on: `host`, or a base image's reference with its digest.
     pub base: String,
     /// How far it is.
     pub state: ImageState,

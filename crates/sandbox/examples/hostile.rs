@@ -140,7 +140,7 @@ fn exec(mut stream: UnixStream, trick: &str) -> std::io::Result<()> {
     }
     match trick {
         "oversized-frame" => stream.write_all(&[1, 0x7f, 0xff, 0xff, 0xff]),
-        "endless-output" => endlessly(stream, &framed(1, &[b'a'; 64 * 1024])),
+        "endless-output" => endlessly(stream, &framed(1, &vec![b'a'; 64 * 1024])),
         "cut-frame" => stream.write_all(&[1, 0, 0, 1, 0, b'h', b'a', b'l', b'f']),
         "odd-exit" => stream.write_all(&framed(3, &[0xff, 0xfe, b'{'])),
         "unknown-frames" => {
@@ -170,7 +170,7 @@ fn file(mut stream: UnixStream, query: &str) -> std::io::Result<()> {
         return answer(&mut stream, &json!({"entries": "none", "size": -1}));
     }
     stream.write_all(OPEN_ENDED)?;
-    endlessly(stream, &[b'z'; 64 * 1024])
+    endlessly(stream, &vec![b'z'; 64 * 1024])
 }
 
 fn commit(stream: &mut UnixStream) -> std::io::Result<()> {

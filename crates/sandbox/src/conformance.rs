@@ -116,7 +116,7 @@ pub async fn the_description_names_what_was_asked_for(subject: &Subject) {
     assert_eq!(description.limits, spec.limits);
     assert_eq!(description.isolation, subject.spec.isolation);
     let limits: Vec<_> = description.enforcement.iter().map(|one| one.limit.as_str()).collect();
-    assert_eq!(limits, ["memory", "cpu", "pids", "disk", "run_time"]);
+    assert_eq!(limits, ["memory", "cpu", "pids", "disk", "run_time", "egress"]);
     subject.discard(spec.id).await;
 }
 

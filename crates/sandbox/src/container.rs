@@ -31,6 +31,7 @@ mod pause;
 mod probe;
 mod process;
 mod reap;
+mod remove;
 mod runtime;
 mod skeleton;
 pub mod system_calls;

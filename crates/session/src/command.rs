@@ -12,6 +12,7 @@ use protocol::{PromptId, RequestId, SandboxId, Timestamp};
 ///
 /// New ids come in with commands; only sandbox ids are made inside, see [`crate::sandbox_id`].
 /// Texts from sandboxes are untrusted and are cut here, not by the caller.
+#[expect(clippy::large_enum_variant, reason = "the large one comes once in a session")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Begin the session.

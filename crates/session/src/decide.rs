@@ -133,7 +133,7 @@ fn carry_out(draft: &mut Draft, command: Command) -> Result<(), Refusal> {
         Command::PullRequestChanged { number, state } => {
             pull_request_changed::decide(draft, number, state)
         }
-        Command::LimitHit(hit) => limit_hit::decide(draft, hit),
+        Command::LimitHit(hit) => limit_hit::decide(draft, &hit),
         Command::Denied { sandbox, what, reason } => denied::decide(draft, sandbox, what, reason),
         Command::ModelRequestStarted { sandbox, at } => {
             model_observed::request_started(draft, sandbox, at)

@@ -20,6 +20,7 @@ pub(crate) fn follow(draft: &mut Draft) {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment, one at a time")]
 enum Consequence {
     Recorded(Event),
     /// What was to be cancelled ended with its sandbox.

@@ -12,7 +12,10 @@ fn routes() -> Vec<(Method, String)> {
     let get = [
         "/".to_owned(),
         "/v1/server".to_owned(),
+        "/v1/server/levels".to_owned(),
+        "/v1/secrets".to_owned(),
         "/v1/stream".to_owned(),
+        "/v1/bases".to_owned(),
         "/v1/repositories".to_owned(),
         "/v1/repositories/local/x".to_owned(),
         "/v1/repositories/local/x/pulls".to_owned(),
@@ -30,6 +33,8 @@ fn routes() -> Vec<(Method, String)> {
         "//healthz".to_owned(),
     ];
     let post = [
+        "/v1/bases".to_owned(),
+        "/v1/secrets/rotate".to_owned(),
         "/v1/repositories".to_owned(),
         "/v1/repositories/local/x/image".to_owned(),
         "/v1/sessions".to_owned(),
@@ -41,7 +46,10 @@ fn routes() -> Vec<(Method, String)> {
     let one = format!("/v1/sessions/{session}/prompts/{prompt}");
     let gets = get.into_iter().map(|path| (Method::GET, path));
     let posts = post.into_iter().map(|path| (Method::POST, path));
+    let secret = "/v1/secrets/run/NPM_TOKEN".to_owned();
     let rest = [
+        (Method::PUT, secret.clone()),
+        (Method::DELETE, secret),
         (Method::PUT, one.clone()),
         (Method::DELETE, one),
         (Method::PATCH, "/v1/sessions".to_owned()),

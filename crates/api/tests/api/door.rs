@@ -10,7 +10,7 @@ use conductor::{Error, Update};
 use futures_util::StreamExt;
 use futures_util::stream;
 use protocol::client::{
-    CreateSession, Delta, DeltaKind, EditPrompt, Page, PromptAccepted, PullRequest,
+    BaseImage, CreateSession, Delta, DeltaKind, EditPrompt, Page, PromptAccepted, PullRequest,
     RegisterRepository, SendPrompt, ServerDescription,
 };
 use protocol::repository::{Image, ImageState, Repository, RepositoryName};
@@ -195,6 +195,16 @@ fn known(name: &RepositoryName) -> Result<(), Error> {
 
 type Answer<T> = Result<T, Error>;
 
+fn base_image(reference: &str) -> BaseImage {
+    BaseImage {
+        reference: reference.to_owned(),
+        digest: format!("sha256:{}", "0".repeat(64)),
+        layers: 1,
+        bytes: 1,
+        notes: Vec::new(),
+    }
+}
+
 #[async_trait]
 impl Door for MemoryDoor {
     fn local_user(&self) -> Author {
@@ -226,6 +236,21 @@ impl Door for MemoryDoor {
             hint: Some("install it".to_owned()),
             limits: Vec::new(),
         }]
+    }
+
+    async fn bases(&self, _: &Author) -> Answer<Vec<BaseImage>> {
+        Ok(vec![base_image("registry.example/tools:1")])
+    }
+
+    async fn pull_base(&self, _: &Author, reference: &str) -> Answer<BaseImage> {
+        Ok(base_image(reference))
+    }
+
+    async fn remove_base(&self, _: &Author, reference: &str) -> Answer<()> {
+        if reference == "registry.example/tools:1" {
+            return Ok(());
+        }
+        Err(Error::NotFound { what: format!("base image {reference}") })
     }
 
     async fn register_repository(

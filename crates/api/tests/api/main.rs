@@ -7,4 +7,5 @@ mod events;
 mod git;
 mod page;
 mod problems;
+mod secrets;
 mod stream;

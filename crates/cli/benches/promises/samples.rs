@@ -49,7 +49,9 @@ impl Samples {
         sorted.sort_by(f64::total_cmp);
         let median = *sorted.get(sorted.len() / 2).context("no samples")?;
         let ratios: Vec<f64> = of.iter().map(|sample| sample / median).collect();
-        ratios.into_iter().for_each(|ratio| self.add(name, ratio));
+        for ratio in ratios {
+            self.add(name, ratio);
+        }
         Ok(())
     }
 

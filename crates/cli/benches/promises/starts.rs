@@ -151,7 +151,9 @@ async fn bursts(
         let times: Vec<Duration> = times.collect::<anyhow::Result<_>>()?;
         if run > 0 {
             samples.add(wall, milliseconds(took));
-            times.iter().for_each(|time| samples.add(each, milliseconds(*time)));
+            for time in times {
+                samples.add(each, milliseconds(time));
+            }
         }
     }
     Ok(())

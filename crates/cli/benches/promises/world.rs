@@ -71,6 +71,7 @@ impl World {
             journal: Arc::clone(&journal) as Arc<dyn Journal>,
             index: Arc::new(Index::open(&data.join("index.db"))?),
             backend: Arc::new(container.clone()),
+            bases: None,
             forge: Arc::new(forge::Local::open(data.join("forge")).await?),
             gateway,
             secret_keys: conductor::KeySource::File(data.join("secret-keys")),

@@ -51,6 +51,7 @@ impl LimitOptions {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Limits of the server")]
 pub struct MaximumOptions {
+    #[expect(clippy::doc_markdown, reason = "it is shown to people as it stands")]
     /// Raise or lower what anybody may ask for: memory=32GiB, cpu=16, pids=8192, disk=200GiB,
     /// run_time=2d, egress=10Gbit; several with commas
     #[arg(long, env = "HANGAR_MAXIMUM", value_name = "LIMIT=AMOUNT", value_delimiter = ',')]
@@ -114,6 +115,7 @@ pub struct RepositorySettingsOptions {
     /// Isolation of its sandboxes: namespaces, gvisor or microvm
     #[arg(long, value_name = "LEVEL")]
     pub isolation: Option<Isolation>,
+    #[expect(clippy::doc_markdown, reason = "it is shown to people as it stands")]
     /// What its images stand on: host, an image in a registry, oci:/PATH or archive:/PATH
     #[arg(long)]
     pub base: Option<String>,

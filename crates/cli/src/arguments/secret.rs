@@ -22,7 +22,7 @@ Sandboxes get a placeholder in the variable of that name, and the gateway swaps 
 requests to the secret's hosts. With --plain they get the value itself: then any code in the sandbox
 can read it. Of secrets with one name, the repository's goes before the team's and the server's.")]
     Set {
-        /// Name of the secret, and of the variable that carries it, such as NPM_TOKEN
+        /// Name of the secret, and of the variable that carries it, such as `NPM_TOKEN`
         name: SecretName,
         /// Whose and when
         #[command(flatten)]

@@ -10,7 +10,7 @@ use crate::server;
 pub(crate) async fn doctor(context: &Context, arguments: &Doctor) -> anyhow::Result<()> {
     context.output.wait("looking at this machine");
     let facts = facts::gather(&context.data).await;
-    let probes = match server::backend(context.data.root(), &arguments.walls) {
+    let probes = match server::backend(context.data.root(), &arguments.walls.runtimes.runtimes) {
         Ok(backend) if facts.data_trouble.is_none() => backend.probes().await,
         _ => Vec::new(),
     };

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use protocol::limits::SECRET_BYTES;
+use protocol::network::HostPattern;
 use protocol::secret::{PutSecret, SecretDelivery, SecretDescription, SecretName, SecretValue};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::json;
@@ -20,7 +21,7 @@ pub(crate) async fn secret(context: &Context, command: SecretCommand) -> anyhow:
     let client = context.client()?;
     match command {
         SecretCommand::Set { name, place, hosts, plain, from_file } => {
-            let scope = place.scope().map_err(usage)?;
+            let scope = place.scope().map_err(|error| usage(&error))?;
             let value = value(context, &name, from_file.as_deref())?;
             let delivery = if plain { SecretDelivery::Plain } else { SecretDelivery::Placeholder };
             let request = PutSecret { value, delivery, hosts };
@@ -33,7 +34,8 @@ pub(crate) async fn secret(context: &Context, command: SecretCommand) -> anyhow:
             Ok(context.output.lines(&list_lines(&[stored.secret]))?)
         }
         SecretCommand::List { repository, team } => {
-            let scope = scope(repository.as_ref(), team.as_deref()).map_err(usage)?;
+            let scope =
+                scope(repository.as_ref(), team.as_deref()).map_err(|error| usage(&error))?;
             let secrets = client.secrets(scope.as_ref()).await?;
             if context.output.is_json() {
                 return Ok(context.output.document(&secrets)?);
@@ -45,7 +47,7 @@ pub(crate) async fn secret(context: &Context, command: SecretCommand) -> anyhow:
             Ok(context.output.lines(&list_lines(&secrets))?)
         }
         SecretCommand::Remove { name, place } => {
-            let scope = place.scope().map_err(usage)?;
+            let scope = place.scope().map_err(|error| usage(&error))?;
             client.remove_secret(&scope, place.phase, &name).await?;
             if context.output.is_json() {
                 return Ok(context.output.document(&json!({"secret": name, "done": "removed"}))?);
@@ -68,7 +70,7 @@ pub(crate) async fn secret(context: &Context, command: SecretCommand) -> anyhow:
     }
 }
 
-fn usage(error: protocol::secret::ParseSecretScopeError) -> anyhow::Error {
+fn usage(error: &protocol::secret::ParseSecretScopeError) -> anyhow::Error {
     Failure::new(Exit::Usage, error.to_string()).into()
 }
 
@@ -126,7 +128,7 @@ fn list_lines(secrets: &[SecretDescription]) -> Vec<String> {
         let delivery = match secret.delivery {
             SecretDelivery::Plain => "PLAIN: sandboxes hold the value".to_owned(),
             SecretDelivery::Placeholder => {
-                let hosts: Vec<&str> = secret.hosts.iter().map(|host| host.as_str()).collect();
+                let hosts: Vec<&str> = secret.hosts.iter().map(HostPattern::as_str).collect();
                 format!("for {}", hosts.join(", "))
             }
         };

@@ -18,7 +18,7 @@ pub(crate) async fn serve(context: &Context, arguments: Serve) -> anyhow::Result
         whereabouts: &here,
         trust: arguments.outside.trust,
         sandboxes,
-        walls: arguments.walls,
+        runtimes: arguments.walls.runtimes.runtimes,
     };
     let server = Server::start(&context.data, options).await?;
     // Before anybody is told the address: whoever reads it may end the server at once.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use protocol::repository::Repository;
+use protocol::sandbox::Isolation;
 use protocol::session::{ModelChoice, Phase};
 use protocol::{PromptId, SessionId};
 
@@ -36,9 +37,9 @@ pub(crate) async fn try_job(context: &Context, arguments: Try) -> anyhow::Result
         listen: ([127, 0, 0, 1], 0).into(),
         model: None,
         whereabouts: &path,
-        sandboxes: Sandboxes::new(arguments.walls.isolation, &LimitOptions::default(), maximum)?,
+        sandboxes: Sandboxes::new(Isolation::Namespaces, &LimitOptions::default(), maximum)?,
         trust: arguments.outside.trust,
-        walls: arguments.walls,
+        runtimes: arguments.runtimes.runtimes,
     };
     context.output.wait("starting Hangar");
     let started = Server::start(&context.data, options).await;

@@ -267,7 +267,8 @@ impl Watch {
         let text = format!("sandbox {id}, isolation {isolation}, {path}");
         let mut lines = vec![self.good(&text, Some(milliseconds))];
         if !sandbox.plain_secrets.is_empty() {
-            let names: Vec<&str> = sandbox.plain_secrets.iter().map(|name| name.as_str()).collect();
+            let names: Vec<&str> =
+                sandbox.plain_secrets.iter().map(protocol::secret::SecretName::as_str).collect();
             let text = format!("code in it can read these secrets: {}", names.join(", "));
             lines.push(format!("  {}", self.warning(&text)));
         }

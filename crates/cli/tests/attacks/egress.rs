@@ -47,15 +47,35 @@ fn allow_rules(world: &World, hosts: Vec<HostRule>) {
     let _before = world.outside.take();
 }
 
+fn octal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("\\{byte:03o}"))
+}
+
 /// Sends bytes to the gateway as they are, from inside, and gives what comes back until the gateway
 /// closes, or for a few seconds.
 fn speak(world: &World, bytes: &[u8]) -> Said {
+    speak_and(world, bytes, "cat")
+}
+
+/// The same where the outside says [`ARRIVED`], which is waited for no longer than it takes.
+fn speak_until_arrived(world: &World, bytes: &[u8]) -> Said {
+    world.outside.answers(ARRIVED);
+    let said = speak_and(world, bytes, "sed --unbuffered '/it arrived/q'");
+    world.outside.answers("");
+    said
+}
+
+const ARRIVED: &str = "it arrived\n";
+
+fn speak_and(world: &World, bytes: &[u8], reader: &str) -> Said {
     // Octal, because bash then sends every byte there is, zero included.
-    let escaped: String = bytes.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    let escaped = octal(bytes);
     let file = format!("{}/.spoken", protocol::layout::HOME);
     world.sandbox().write(&file, escaped.as_bytes());
     world.sandbox().shell(&format!(
-        "exec 3<>/dev/tcp/127.0.0.1/7070 && printf \"$(cat {file})\" >&3 && timeout 8 cat <&3; exit 0"
+        // An early answer may close the connection while the rest is still being sent.
+        "trap '' PIPE; exec 3<>/dev/tcp/127.0.0.1/7070 && \
+         {{ printf \"$(cat {file})\" >&3; timeout 8 {reader} <&3; }}; exit 0"
     ))
 }
 

@@ -1,32 +1,54 @@
 //! Taking more than the limits give.
 
-use protocol::sandbox::LimitName;
+use std::time::Duration;
+
+use protocol::sandbox::{Enforcement, Isolation, LimitName};
 
 use crate::support::attempt::{Attempt, EVERY_LEVEL, Group, Outcome};
+use crate::support::meanwhile::Lasted;
+use crate::support::sandbox::Sandbox;
 use crate::support::world::World;
 
+mod files;
+mod processes;
+
 pub(crate) fn attempts() -> Vec<Attempt> {
-    vec![Attempt {
-        name: "fork-bomb",
-        group: Group::Exhaustion,
-        tries: "starts processes until no more can be started",
-        expected: "it is stopped at its limit of processes, and a neighbour answers meanwhile",
-        levels: EVERY_LEVEL,
-        run: fork_bomb,
-    }]
+    [processes::attempts(), files::attempts()].concat()
 }
 
-fn fork_bomb(world: &World) -> Outcome {
-    let sandbox = world.another(|spec| spec.limits.pids = 100);
-    if let Err(reason) = sandbox.holds(LimitName::Pids) {
-        return Outcome::breach(format!("nothing holds the limit: {reason}"));
-    }
-    // Each of them lives on, so that the limit stays reached while the neighbour is asked.
-    let bomb = "$n = 0; while ($n < 1000) { my $pid = fork(); last unless defined $pid; \
-                if (!$pid) { sleep 20; exit } $n++ } print \"started $n\\n\"; exit($n < 1000)";
-    let said = sandbox.perl(bomb, &[]);
-    let alive = world.neighbour().answers();
-    let started = said.stdout.trim().strip_prefix("started ").and_then(|it| it.parse::<u32>().ok());
-    let bounded = started.is_some_and(|count| count < 100);
-    Outcome::check(bounded && alive.is_ok(), format!("{said}; the neighbour: {alive:?}"))
+/// An attempt at every level.
+const fn attempt(
+    name: &'static str,
+    tries: &'static str,
+    expected: &'static str,
+    run: fn(&World) -> Outcome,
+) -> Attempt {
+    Attempt { name, group: Group::Exhaustion, tries, expected, levels: EVERY_LEVEL, run }
+}
+
+/// Time for one attack.
+const TIME: Duration = Duration::from_secs(40);
+
+/// Perl, as the agent would run it, while everybody else is asked.
+fn perl(world: &World, sandbox: &Sandbox, program: &str) -> Lasted {
+    world.meanwhile(sandbox, &["perl", "-e", program], TIME)
+}
+
+/// Held if so and everybody else answered all the while.
+fn judge(held: bool, lasted: &Lasted) -> Outcome {
+    Outcome::check(held && lasted.unanswered.is_none(), lasted.to_string())
+}
+
+/// Whether it goes on, or has ended as a whole where gVisor's kernel is the process that is stopped:
+/// the host knows no other in there.
+fn goes_on_or_ended(world: &World, sandbox: &Sandbox) -> bool {
+    sandbox.answers().is_ok() || (world.level == Isolation::Gvisor && sandbox.ended().is_ok())
+}
+
+/// Whether the kernel counts what is refused: a limit held by other means is held and not told of.
+fn is_counted(sandbox: &Sandbox, limit: LimitName) -> bool {
+    sandbox.description.enforcement.iter().any(|report| {
+        report.limit == limit.as_str()
+            && matches!(&report.enforcement, Enforcement::Enforced { by } if by.contains("cgroup"))
+    })
 }

@@ -26,6 +26,8 @@ pub struct Server {
     pub directory: TempDir,
     child: Option<Child>,
     pub address: String,
+    /// What it printed to sign one browser in.
+    pub link: String,
     programs: Option<PathBuf>,
 }
 
@@ -115,7 +117,13 @@ impl Server {
 
     /// A server on the directory `data` in this one, which may hold something already.
     pub fn start_in(directory: TempDir, change: impl FnOnce(&mut Command)) -> Self {
-        let mut server = Self { directory, child: None, address: String::new(), programs: None };
+        let mut server = Self {
+            directory,
+            child: None,
+            address: String::new(),
+            link: String::new(),
+            programs: None,
+        };
         server.start_again_with(change);
         server
     }
@@ -124,7 +132,8 @@ impl Server {
     pub fn start_of(programs: &Path) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let programs = Some(programs.to_owned());
-        let mut server = Self { directory, child: None, address: String::new(), programs };
+        let mut server =
+            Self { directory, child: None, address: String::new(), link: String::new(), programs };
         server.start_again();
         server
     }
@@ -150,6 +159,7 @@ impl Server {
         BufReader::new(stdout).read_line(&mut line).expect("readable");
         let greeting: serde_json::Value = serde_json::from_str(&line)
             .unwrap_or_else(|error| panic!("{error} in {line:?}; it said: {}", self.said()));
+        greeting["link"].as_str().expect("a link").clone_into(&mut self.link);
         greeting["address"].as_str().expect("an address").clone_into(&mut self.address);
         self.child = Some(child);
     }

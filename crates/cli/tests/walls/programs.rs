@@ -81,7 +81,7 @@ async fn the_programs_people_work_with_run_inside() {
     let commands: Vec<String> = programs
         .iter()
         .map(|(name, line)| {
-            let octets: String = line.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let octets = line.bytes().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
             format!("cd /tmp && echo {octets} | perl -ne 'chomp; print pack(\"H*\", $_)' > {name}.sh && bash -e {name}.sh 2>&1 && echo worked {name}")
         })
         .collect();

@@ -8,7 +8,7 @@ use protocol::sandbox::{SandboxDescription, StartPath};
 use protocol::secret::SecretPhase;
 use protocol::session::SessionView;
 use protocol::{ImageId, SandboxId};
-use sandbox::{Base, Spec};
+use sandbox::Spec;
 use session::Command;
 
 use crate::effective::Asked;
@@ -61,6 +61,7 @@ async fn start(
     shared.backend.prepare(&spec).await.map_err(|error| failed(error.into()))?;
     let (egress, delivered) = shared.claim(sandbox, claim(view)).await?;
     open_gateway(shared, view, sandbox, egress)?;
+    shared.bound(sandbox).await;
     let created = shared.backend.create(&spec).await;
     let mut description = created.map_err(|error| failed(error.into()))?;
     first_answer(shared, sandbox).await?;
@@ -102,13 +103,14 @@ async fn spec(
         Some(image) => (image, vec![crate::images::layer(shared, image).await?]),
         None => crate::images::ready(shared, repository).await?,
     };
+    let ground = crate::bases::of_image(shared, image).await?;
     Ok(Spec {
         id: sandbox,
         image,
         layers,
-        base: Base::Host,
+        base: ground.base,
         isolation: effective.isolation,
-        environment: Vec::new(),
+        environment: ground.environment,
         limits: effective.limits,
         upper_from: continues,
         mirror: Some(crate::images::mirror(shared, repository)?),
@@ -154,5 +156,7 @@ pub(crate) async fn reattach(
             Egress::default()
         }
     };
-    open_gateway(shared, view, sandbox, egress)
+    open_gateway(shared, view, sandbox, egress)?;
+    shared.bound(sandbox).await;
+    Ok(())
 }

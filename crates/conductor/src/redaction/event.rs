@@ -44,7 +44,9 @@ pub(crate) fn redact(values: &Redactor, mut event: Event) -> Event {
         }
         Event::ToolCallFinished { output, paths, .. } => {
             values.amend_cut(output);
-            paths.iter_mut().for_each(|path| values.amend(path));
+            for path in paths {
+                values.amend(path);
+            }
         }
         Event::Denied { what, reason } => {
             values.amend(what);
@@ -52,7 +54,9 @@ pub(crate) fn redact(values: &Redactor, mut event: Event) -> Event {
         }
         Event::Committed { subject, files, .. } => {
             values.amend(subject);
-            files.iter_mut().for_each(|FileChange { path, .. }| values.amend(path));
+            for FileChange { path, .. } in files {
+                values.amend(path);
+            }
         }
         Event::PullRequestOffered { pull_request, .. } => values.amend(&mut pull_request.title),
         Event::PromptWithdrawn { .. }

@@ -32,10 +32,7 @@ pub(super) fn of(value: &str) -> BTreeSet<String> {
         forms.insert(percent(value, "%20", |byte| format!("%{byte:02x}")));
         forms.insert(percent(value, "+", |byte| format!("%{byte:02X}")));
         forms.insert(upper);
-        let hex = value.bytes().fold(String::new(), |mut hex, byte| {
-            let _infallible = write!(hex, "{byte:02x}");
-            hex
-        });
+        let hex = hex(value.as_bytes());
         forms.insert(hex.to_uppercase());
         forms.insert(hex);
         if let Ok(quoted) = serde_json::to_string(value) {
@@ -43,6 +40,14 @@ pub(super) fn of(value: &str) -> BTreeSet<String> {
         }
     }
     forms
+}
+
+/// Two digits for each byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        let _infallible = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// The digits that a value has in base64 wherever it begins: those that also depend on what stands

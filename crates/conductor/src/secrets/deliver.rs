@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Known, Secrets};
 use crate::Error;
+use crate::redaction::hex;
 
 /// Whose sandbox it is.
 #[derive(Debug, Clone)]
@@ -102,8 +103,7 @@ fn placeholder(key: &[u8; 32], sandbox: SandboxId, name: &SecretName) -> String 
         .chain_update(name.as_str())
         .finalize();
     // Letters, digits and `_` only: it passes unchanged through headers, addresses and files.
-    let digits = hash.iter().take(20).map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("hangar_placeholder_{digits}")
+    format!("hangar_placeholder_{}", hex(&hash[..20]))
 }
 
 #[cfg(test)]

@@ -67,14 +67,15 @@ impl KeyRing {
     pub(super) fn open(source: KeySource) -> Result<Self, Error> {
         let keys = match &source {
             KeySource::Given(text) => parse(text.expose_secret(), "HANGAR_SECRET_KEYS")?,
-            KeySource::File(path) => match read_private(path)? {
-                Some(text) => parse(&text, &path.display().to_string())?,
-                None => {
+            KeySource::File(path) => {
+                if let Some(text) = read_private(path)? {
+                    parse(&text, &path.display().to_string())?
+                } else {
                     let keys = vec![Key::new()?];
                     write(path, &keys)?;
                     keys
                 }
-            },
+            }
         };
         Ok(Self { source, keys })
     }
@@ -90,7 +91,7 @@ impl KeyRing {
 
     /// The keys as text, so that they too are recognised where they must not be.
     pub(super) fn texts(&self) -> impl Iterator<Item = SecretString> {
-        self.keys.iter().map(|key| SecretString::from(STANDARD.encode(&*key.bytes)))
+        self.keys.iter().map(|key| SecretString::from(STANDARD.encode(key.bytes.as_slice())))
     }
 
     /// Where the keys can be put back, for people.
@@ -186,7 +187,7 @@ fn write(path: &Path, keys: &[Key]) -> Result<(), Error> {
     for key in keys {
         text.push_str(&key.id);
         text.push(':');
-        text.push_str(&Zeroizing::new(STANDARD.encode(&*key.bytes)));
+        text.push_str(&Zeroizing::new(STANDARD.encode(key.bytes.as_slice())));
         text.push('\n');
     }
     let draft = path.with_extension("new");

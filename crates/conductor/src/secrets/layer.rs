@@ -82,10 +82,12 @@ fn in_file<'a>(path: &Path, values: &'a Redactor) -> io::Result<Option<&'a str>>
 mod tests {
     use super::*;
 
+    type Plant = fn(&Path) -> io::Result<()>;
+
     #[tokio::test]
     async fn a_value_is_found_in_files_names_and_links() {
         let values = [("TOKEN".parse().expect("a name"), SecretString::from("the-value-itself"))];
-        let plant: [(&str, fn(&Path) -> io::Result<()>); 4] = [
+        let plant: [(&str, Plant); 4] = [
             ("a file", |path| {
                 let text = "x".repeat(PIECE - 5) + "the-value-itself";
                 std::fs::write(path.join("deep/file"), text)

@@ -4,12 +4,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use conductor::{Hangar, KeySource, Parts, ServerSettings, Subscription, Update};
-use protocol::agentd::{Ending, PushRequest, Report};
+use protocol::agentd::{CommitRequest, Ending, PushRequest, Report, SyncRequest};
 use protocol::client::{CreateSession, RegisterRepository, SendPrompt};
 use protocol::repository::RepositoryName;
 use protocol::sandbox::{Isolation, LimitRequest, Limits};
@@ -35,6 +35,8 @@ pub struct World {
 #[derive(Debug)]
 struct Agent {
     forge: PathBuf,
+    /// What was cloned last.
+    cloned: Mutex<PathBuf>,
 }
 
 #[async_trait]
@@ -71,17 +73,24 @@ impl Script for Agent {
         }
     }
 
-    /// Puts a real commit on the forge, as a push would.
+    async fn sync(&self, request: &SyncRequest) -> Result<(), String> {
+        let name = request.remote.trim_start_matches("/git/local/");
+        *self.cloned.lock().expect("no panic") = self.forge.join(name);
+        Ok(())
+    }
+
+    /// A real commit, straight among the forge's objects; the push then moves the branch to it.
+    fn commit(&self, request: &CommitRequest) -> Option<String> {
+        let repository = self.cloned.lock().expect("no panic").clone();
+        let message = request.prompt.to_string();
+        let made = ["commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", &message];
+        Some(git(&repository, &made).expect("a commit"))
+    }
+
     async fn push(&self, request: &PushRequest) -> Result<(), String> {
         let name = request.remote.trim_start_matches("/git/local/");
-        let repository = self.forge.join(name);
         let branch = format!("refs/heads/{}", request.branch);
-        let parent = git(&repository, &["rev-parse", "--verify", "-q", &branch])
-            .or_else(|_| git(&repository, &["rev-parse", "HEAD"]))?;
-        let tree = git(&repository, &["rev-parse", "HEAD^{tree}"])?;
-        let message = request.commit.as_str();
-        let commit = git(&repository, &["commit-tree", &tree, "-p", &parent, "-m", message])?;
-        git(&repository, &["update-ref", &branch, &commit]).map(drop)
+        git(&self.forge.join(name), &["update-ref", &branch, &request.commit]).map(drop)
     }
 }
 
@@ -106,8 +115,10 @@ impl World {
     pub async fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let forge = directory.path().join("forge");
-        let backend =
-            Simulated::new(directory.path().join("sandboxes"), Agent { forge: forge.clone() });
+        let backend = Simulated::new(
+            directory.path().join("sandboxes"),
+            Agent { forge: forge.clone(), cloned: Mutex::default() },
+        );
         let toolkit = directory.path().join("toolkit/bin");
         std::fs::create_dir_all(&toolkit).expect("a toolkit");
         std::fs::write(toolkit.join("hangar-agent"), "").expect("an agent");
@@ -147,6 +158,7 @@ impl World {
             journal: Arc::clone(&self.journal) as Arc<dyn journal::Journal>,
             index: Arc::clone(&self.index),
             backend: Arc::clone(&self.backend) as Arc<dyn sandbox::Backend>,
+            bases: None,
             forge: Arc::clone(&self.forge),
             gateway: gateway::Config::new(self.directory.path()),
             secret_keys: KeySource::File(self.directory.path().join("secret-keys")),

@@ -221,6 +221,10 @@ impl Question {
                 None => (line, &line[..0]),
             })
             .collect();
+        // A branch that starts where another one is brings nothing new.
+        if objects.is_empty() {
+            return Ok(None);
+        }
         let mut ids = Vec::with_capacity(objects.len() * 41);
         for (id, _) in &objects {
             ids.extend_from_slice(id);

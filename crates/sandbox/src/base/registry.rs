@@ -33,7 +33,7 @@ pub struct Registries {
     pub no_proxy: Option<String>,
     /// Registries spoken to without encryption besides those of this machine: `host:port`.
     pub insecure: Vec<String>,
-    /// Authorities trusted besides the system's, each in PEM.
+    /// Authorities trusted besides the system's: files in PEM.
     pub certificates: Vec<Vec<u8>>,
 }
 
@@ -52,11 +52,13 @@ impl Remote {
         let registry = reference.resolve_registry();
         let plain =
             is_this_machine(registry) || registries.insecure.iter().any(|it| it == registry);
-        let certificate =
-            |data: &Vec<u8>| Certificate { encoding: CertificateEncoding::Pem, data: data.clone() };
         let configuration = ClientConfig {
             protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
-            extra_root_certificates: registries.certificates.iter().map(certificate).collect(),
+            extra_root_certificates: registries
+                .certificates
+                .iter()
+                .flat_map(|file| each(file))
+                .collect(),
             read_timeout: Some(PATIENCE),
             connect_timeout: Some(PATIENCE),
             https_proxy: registries.https_proxy.clone(),
@@ -182,6 +184,16 @@ impl Remote {
     }
 }
 
+/// The client takes one certificate at a time; files hold many.
+fn each(file: &[u8]) -> Vec<Certificate> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let text = String::from_utf8_lossy(file);
+    let certificates = text.split_inclusive(END).filter(|part| part.contains(END));
+    certificates
+        .map(|part| Certificate { encoding: CertificateEncoding::Pem, data: part.into() })
+        .collect()
+}
+
 /// Whether another attempt may do better.
 fn is_passing(error: &Error) -> bool {
     matches!(error, Error::Registry { hint, .. } if hint.starts_with("try again"))
@@ -207,8 +219,8 @@ fn explain(what: &str, reference: &oci_client::Reference, error: &OciDistributio
     };
     let hint = match error {
         OciDistributionError::UnauthorizedError { .. }
-        | OciDistributionError::AuthenticationFailure(_) => log_in,
-        OciDistributionError::ServerError { code: 401 | 403, .. } => log_in,
+        | OciDistributionError::AuthenticationFailure(_)
+        | OciDistributionError::ServerError { code: 401 | 403, .. } => log_in,
         _ if has(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) => log_in,
         OciDistributionError::ImageManifestNotFoundError(_)
         | OciDistributionError::ServerError { code: 404, .. } => "see the name and the tag",

@@ -127,12 +127,11 @@ impl Unpacker {
             Ok(Answer::Failed(failure)) => Ok(failure),
             Err(_) => serde_json::from_slice::<Failure>(&output.stdout),
         };
-        let (step, source) = match failure {
-            Ok(Failure { step, errno, .. }) => (step, std::io::Error::from_raw_os_error(errno)),
-            Err(_) => {
-                let step = format!("run {}", self.launcher.display());
-                (step, std::io::Error::other(output.status.to_string()))
-            }
+        let (step, source) = if let Ok(Failure { step, errno, .. }) = failure {
+            (step, std::io::Error::from_raw_os_error(errno))
+        } else {
+            let step = format!("run {}", self.launcher.display());
+            (step, std::io::Error::other(output.status.to_string()))
         };
         Err(Error::Unpacker { layer: layer.digest.clone(), step, source })
     }

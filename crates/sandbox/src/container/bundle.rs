@@ -219,8 +219,11 @@ fn mounts(spec: &Spec, parts: &Parts<'_>) -> Vec<Value> {
         let options = &["ro", "nosuid", "nodev", "noexec"];
         mounts.push(bind(parts.directory.join(file), &format!("/etc/{file}"), options));
     }
-    // Half of the memory each: tmpfs counts as memory, and where memory is not held this bounds it.
+    // tmpfs counts as memory that no killing of processes frees: both full leave a quarter, or the
+    // kernel kills one process after the other and PID 1 at last. Where memory is not held, this
+    // bounds it.
     let size = format!("size={}", spec.limits.memory_bytes / 2);
+    let shared = format!("size={}", spec.limits.memory_bytes / 4);
     mounts.extend([
         // Read-only as a whole: what a process may change about itself it changes by system calls,
         // and the rest are knobs of the kernel and of agentd, which has the same user id.
@@ -236,7 +239,7 @@ fn mounts(spec: &Spec, parts: &Parts<'_>) -> Vec<Value> {
     }
     let terminals = &["nosuid", "noexec", "mode=0620", "ptmxmode=0666"];
     mounts.push(file_system("devpts", "/dev/pts", terminals));
-    mounts.push(file_system("tmpfs", "/dev/shm", &["nosuid", "nodev", "mode=1777", &size]));
+    mounts.push(file_system("tmpfs", "/dev/shm", &["nosuid", "nodev", "mode=1777", &shared]));
     // Last, because one may lie beneath a mount above.
     for extra in parts.config.extra_read_only.iter().filter(|_| on_host) {
         mounts.push(bind(&extra.host, &extra.inside, closed));

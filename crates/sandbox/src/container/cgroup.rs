@@ -266,10 +266,11 @@ fn not_enforced(limit: &str, reason: String) -> LimitReport {
     LimitReport { limit: limit.into(), enforcement: Enforcement::NotEnforced { reason } }
 }
 
-fn other_limits() -> [LimitReport; 2] {
+fn other_limits() -> [LimitReport; 3] {
     [
         enforced("disk", "the server, which measures what is written and stops the sandbox".into()),
         enforced("run_time", "the server's clock, while the server runs".into()),
+        enforced("egress", "the gateway".into()),
     ]
 }
 

@@ -1,8 +1,7 @@
 //! The backend's own directories: every error names the path.
 
-use std::fs::{DirBuilder, Permissions};
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,29 +37,14 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
 /// Removes a file, if it is there.
 pub(super) fn remove_file(path: &Path) -> Result<(), Error> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(failed("remove", path)(error))
+        }
         _ => Ok(()),
     }
 }
 
-/// Removes a tree that a sandbox filled: directories that nobody may enter included.
+/// Removes a tree that a sandbox filled, whatever it did to make that hard.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            open_up(path);
-            std::fs::remove_dir_all(path).map_err(failed("remove", path))
-        }
-        removed => removed.map_err(failed("remove", path)),
-    }
-}
-
-/// Gives every directory of a tree back to its owner, as far as possible; links are not followed.
-fn open_up(path: &Path) {
-    let _not_ours = std::fs::set_permissions(path, Permissions::from_mode(0o700));
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_up(&entry.path());
-        }
-    }
+    super::remove::remove(path).map_err(|errno| failed("remove", path)(errno.into()))
 }

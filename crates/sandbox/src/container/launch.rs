@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::SandboxId;
@@ -15,6 +16,7 @@ use super::handover::{self, Area, Failure};
 use super::process::{Process, recorded};
 use super::runtime::{self, Taker};
 use super::{Container, PAUSE, blocking};
+use crate::agentd::Client;
 use crate::contract::Backend as _;
 use crate::{Base, Error, Spec};
 
@@ -46,10 +48,10 @@ impl Container {
         }
         let started = async {
             let (this, wanted) = (self.clone(), spec.clone());
-            let own_kernel = taker.has_own_kernel();
+            let behind_runtime = taker != Taker::Launcher;
             let description = blocking(move || this.lay_out(&wanted, &taker)).await?;
             self.launch(spec.id, &directory).await?;
-            if own_kernel {
+            if behind_runtime {
                 self.wait_for_agentd(spec.id, runtime::PATIENCE).await?;
             }
             Ok(description)
@@ -159,7 +161,7 @@ impl Container {
         Err(explain(id, failure, directory))
     }
 
-    /// A kernel of its own takes a moment until agentd listens in it.
+    /// Behind a runtime it takes a moment until agentd is there.
     pub(super) async fn wait_for_agentd(
         &self,
         id: SandboxId,
@@ -172,9 +174,11 @@ impl Container {
             source: errno.into(),
             hint: format!("read {}", log_path(&directory).display()),
         };
+        let client = Client::new(Arc::new(self.clone()), id);
         let answered = async {
             loop {
-                if self.connect(id).await.is_ok() {
+                // Answered, not only accepted: a socket that was handed on accepts before anyone runs.
+                if client.health().await.is_ok() {
                     return Ok(());
                 }
                 let lives = recorded(&directory)?.as_ref().and_then(Process::find).is_some();

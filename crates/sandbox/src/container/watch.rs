@@ -200,7 +200,7 @@ impl Watched {
 
     /// Once only: the rest is for whoever stops it.
     fn end(&mut self, id: SandboxId, usage: u64, what: String) -> Option<Exceeded> {
-        (!std::mem::replace(&mut self.ending, true)).then(|| Exceeded {
+        (!std::mem::replace(&mut self.ending, true)).then_some(Exceeded {
             sandbox: id,
             limit: LimitName::Disk,
             usage,

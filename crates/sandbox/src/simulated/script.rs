@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use protocol::agentd::{
-    DeliverPrompt, Ending, PushRequest, Report, ReportLine, StartAgent, SyncRequest,
+    CommitRequest, DeliverPrompt, Ending, PushRequest, Report, ReportLine, StartAgent, SyncRequest,
 };
 use protocol::client::DeltaKind;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,12 @@ pub trait Script: Send + Sync + Debug {
     /// Before the workspace counts as synced.
     async fn sync(&self, _request: &SyncRequest) -> Result<(), String> {
         Ok(())
+    }
+
+    /// What a commit is called instead of a name that follows from its prompt: where a test makes a
+    /// real one, which its forge can be asked for after the push.
+    fn commit(&self, _request: &CommitRequest) -> Option<String> {
+        None
     }
 
     /// Before the branch counts as pushed: where a test moves its forge's branch.

@@ -145,8 +145,10 @@ impl World {
             return Ok(CommitAnswer { commit: None });
         }
         // Forty hexadecimal digits, the same for the same prompt at the same place in the history.
-        let digits = request.prompt.to_string().replace("prm_", "");
-        let id = format!("{digits}{:08x}", inner.commits.len() + 1);
+        let id = self.script.commit(request).unwrap_or_else(|| {
+            let digits = request.prompt.to_string().replace("prm_", "");
+            format!("{digits}{:08x}", inner.commits.len() + 1)
+        });
         let commit = CommitDescription { id: id.clone(), subject: request.subject.clone(), files };
         inner.committed = inner.files.clone();
         inner.head = Some(id);

@@ -52,7 +52,7 @@ impl Registry {
         let begun = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             let ended = started.process.try_wait().expect("a child");
-            if ended.is_some() || begun.elapsed() > Duration::from_secs(60) {
+            if ended.is_some() || begun.elapsed() > Duration::from_mins(1) {
                 let errors = started.process.stderr.take().map(BufReader::new);
                 let text: Vec<String> =
                     errors.into_iter().flat_map(|it| it.lines().take(20).flatten()).collect();

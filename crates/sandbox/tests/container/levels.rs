@@ -29,7 +29,7 @@ async fn the_probe_of_a_level_starts_a_sandbox_and_leaves_nothing() {
         let probe = house.backend.probe(isolation).await;
         assert!(probe.works, "{probe:#?}");
         assert!(probe.start_milliseconds.is_some() && probe.runtime.is_some(), "{probe:#?}");
-        assert_eq!(probe.limits.len(), 5);
+        assert_eq!(probe.limits.len(), protocol::sandbox::LimitName::ALL.len());
         house.is_clean().await;
     }
 }

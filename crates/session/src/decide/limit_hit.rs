@@ -9,10 +9,10 @@ use crate::draft::Draft;
 use crate::state::Stage;
 
 /// What repeats is told of ever less often: how often it happens is for the sandbox to decide.
-pub(super) fn decide(draft: &mut Draft, hit: LimitHit) -> Result<(), Refusal> {
+pub(super) fn decide(draft: &mut Draft, hit: &LimitHit) -> Result<(), Refusal> {
     let sandbox = hit.sandbox;
-    let reason = cut_text(limit_reason(&hit));
-    let LimitHit { limit, usage, maximum, consequence, .. } = hit;
+    let reason = cut_text(limit_reason(hit));
+    let LimitHit { limit, usage, maximum, consequence, .. } = *hit;
     let event = Event::LimitExceeded { sandbox, limit, usage, maximum, consequence };
     let stage = draft.sandbox.as_ref().filter(|known| known.id == sandbox).map(|it| &it.stage);
     match (stage, consequence) {

@@ -25,6 +25,7 @@ pub(super) fn decide(draft: &mut Draft, sandbox: SandboxId, report: Report) -> R
     Ok(())
 }
 
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment, one at a time")]
 enum Recorded {
     Event(Event),
     End(PromptId, Ending),

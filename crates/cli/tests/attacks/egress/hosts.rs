@@ -84,7 +84,7 @@ pub(super) fn attempts() -> Vec<Attempt> {
                 let upgrade = head(&[
                     "GET http://plain.example/ HTTP/1.1",
                     "host: plain.example",
-                    "connection: upgrade",
+                    "connection: upgrade, close",
                     "upgrade: websocket",
                 ]);
                 all_refused(world, &[("websocket", upgrade)])

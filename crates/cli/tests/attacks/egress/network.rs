@@ -73,7 +73,13 @@ fn unreachable(world: &World, addresses: &[&str]) -> Outcome {
         let said = world
             .sandbox()
             .shell(&format!("exec 3<>/dev/{address} && echo hello >&3 && echo it was sent"));
-        let words = ["unreachable", "Cannot assign requested address", "Permission denied"];
+        // gVisor's kernel calls a missing route by the second name.
+        let words = [
+            "unreachable",
+            "No route to host",
+            "Cannot assign requested address",
+            "Permission denied",
+        ];
         let outcome = Outcome::refused(&said, &words);
         if !matches!(outcome, Outcome::Held { .. }) {
             return outcome;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-use super::{allow, attempt, head, speak};
+use super::{allow, attempt, head, octal, speak, speak_until_arrived};
 use crate::support::attempt::{Attempt, Outcome};
 use crate::support::world::World;
 
@@ -89,7 +89,7 @@ fn greets(world: &World, bytes: &[u8]) -> Outcome {
     allow(world, &["one.example", "two.example"]);
     // The right name passes: what follows is refused for its name and nothing else.
     let right = greeting("one.example");
-    let said = speak(world, &[connect(), right.clone()].concat());
+    let said = speak_until_arrived(world, &[connect(), right.clone()].concat());
     if world.outside.take().bytes != right {
         return Outcome::breach(format!("the right greeting did not arrive: {said}"));
     }
@@ -150,8 +150,7 @@ fn withdrawn(world: &World) -> Outcome {
     allow(world, &["one.example", "two.example"]);
     let right = greeting("one.example");
     let sandbox = world.sandbox();
-    let escaped: String =
-        [connect(), right].concat().iter().map(|byte| format!("\\{byte:03o}")).collect();
+    let escaped = octal(&[connect(), right].concat());
     let file = format!("{}/.spoken", protocol::layout::HOME);
     sandbox.write(&file, escaped.as_bytes());
     let changing = world.gateway.clone();

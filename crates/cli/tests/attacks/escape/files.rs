@@ -1,6 +1,6 @@
 //! Files: the host's are out of reach, and what is read-only stays so.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown, symlink};
 
 use protocol::sandbox::Isolation;
 use sandbox::Backend as _;
@@ -8,6 +8,7 @@ use sandbox::Backend as _;
 use super::{attempt, refused};
 use crate::support::attempt::{Attempt, Outcome};
 use crate::support::host::mounts_below;
+use crate::support::sandbox::chain;
 use crate::support::world::World;
 
 pub(super) fn attempts() -> Vec<Attempt> {
@@ -21,7 +22,7 @@ pub(super) fn attempts() -> Vec<Attempt> {
         attempt(
             "write-toolkit",
             "writes into the toolkit, /usr, the gateway's directory and its own identity",
-            "each is read-only",
+            "each is read-only; at gvisor /dev is memory of its own, which counts as the sandbox's",
             write_protected,
         ),
         attempt(
@@ -78,14 +79,8 @@ pub(super) fn attempts() -> Vec<Attempt> {
         attempt(
             "devices",
             "looks for devices beyond the standard ones",
-            "there are none",
-            |world| {
-                let line = "find / -xdev \\( -type b -o -type c \\) 2>/dev/null; \
-                        ls -lR /dev | awk '/^[bc]/ { print $NF }' | sort -u | tr '\\n' ' '";
-                let said = world.sandbox().shell(line);
-                let usual = "full null ptmx random tty urandom zero ";
-                Outcome::check(said.stdout == usual, said.to_string())
-            },
+            "there are none; at gvisor its own kernel has two more, which it may not use",
+            devices,
         ),
         attempt(
             "open-by-handle",
@@ -115,6 +110,28 @@ pub(super) fn attempts() -> Vec<Attempt> {
             set_user_id,
         ),
     ]
+}
+
+fn devices(world: &World) -> Outcome {
+    // Not in /usr, which is the host's as it is, by a mount on which devices do not count.
+    let line = "find / -xdev -path /usr -prune -o -path /dev -prune -o \
+                \\( -type b -o -type c \\) -print 2>/dev/null; \
+                ls -lR /dev | awk '/^[bc]/ { print $NF }' | sort -u | tr '\\n' ' '";
+    let said = world.sandbox().shell(line);
+    if world.level != Isolation::Gvisor {
+        let usual = "full null ptmx random tty urandom zero ";
+        return Outcome::check(said.stdout == usual, said.to_string());
+    }
+    let usual = "full fuse null ptmx random tty tun urandom zero ";
+    // TUNSETIFF for an interface of its own: what the tunnel device is for.
+    let tunnel = world.sandbox().perl(
+        "open(my $f, '+<', '/dev/net/tun') or do { print \"not opened: $!\"; exit 1 }; \
+         my $r = pack('a16 s x22', 'stolen0', 0x1001); \
+         ioctl($f, 0x400454ca, $r) or do { print \"not made: $!\"; exit 1 }; print 'made'",
+        &[],
+    );
+    let refused = tunnel.code == Some(1) && tunnel.stdout.starts_with("not ");
+    Outcome::check(said.stdout == usual && refused, format!("{said}; the tunnel: {tunnel}"))
 }
 
 fn overwrite(world: &World) -> Outcome {
@@ -156,7 +173,9 @@ fn write_protected(world: &World) -> Outcome {
         "/sys/devices/system/cpu",
         "/dev",
     ];
-    for place in places {
+    // gVisor makes its own /dev, and a read-only one would let nobody write to /dev/null either.
+    let is_own = |place: &str| place == "/dev" && world.level == Isolation::Gvisor;
+    for place in places.into_iter().filter(|place| !is_own(place)) {
         let outcome = refused(world, &["create", place]);
         if let Outcome::Breach { seen } = outcome {
             return Outcome::breach(format!("{place}: {seen}"));
@@ -192,21 +211,14 @@ fn planted_links(world: &World) -> Outcome {
     std::fs::create_dir_all(&victim).expect("made");
     std::fs::write(victim.join("file"), "of the host").expect("written");
     let before = mounts_below(&victim);
-    let mut started = 0;
+    // Without a link it starts, so what keeps the others from it are the links.
+    if let Err(why) = start_from(world, &victim, &[]) {
+        return Outcome::breach(format!("nothing planted, and it does not start: {why}"));
+    }
+    let mut starts = Vec::new();
     for links in PLANTED {
-        let first = world.another(|_| {});
-        world.block_on(world.backend.stop(first.id)).expect("it stops");
-        // From the host's side, as if everything that holds the sandbox back had failed.
-        for (name, to) in links {
-            let path = first.directory().join("files/upper").join(name);
-            let _it_may_not_be_there = std::fs::remove_file(&path);
-            let _it_may_not_be_there = std::fs::remove_dir_all(&path);
-            std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-            symlink(victim.join(to), &path).expect("planted");
-        }
         // A link that leads nowhere inside may keep it from starting; that harms nobody else.
-        let second = world.try_another(|spec| spec.upper_from = Some(first.id));
-        started += usize::from(second.is_ok_and(|second| second.answers().is_ok()));
+        starts.push(start_from(world, &victim, links));
         let names: Vec<_> =
             victim.read_dir().expect("there").flatten().map(|it| it.file_name()).collect();
         let text = std::fs::read_to_string(victim.join("file")).unwrap_or_default();
@@ -214,15 +226,48 @@ fn planted_links(world: &World) -> Outcome {
             return Outcome::breach(format!("{links:?}: {names:?} {text:?}"));
         }
     }
-    let count = PLANTED.len();
-    Outcome::check(started > 0, format!("the host's files stay; {started} of {count} starts work"))
+    let refusals: Vec<_> = starts.iter().filter_map(|it| it.as_ref().err()).collect();
+    let (all, refused) = (starts.len(), refusals.len());
+    Outcome::held(format!("the host's files stay; {refused} of {all} do not start: {refusals:?}"))
+}
+
+/// Starts a sandbox from another's files, with these links put among them.
+fn start_from(
+    world: &World,
+    victim: &std::path::Path,
+    links: &[(&str, &str)],
+) -> Result<(), String> {
+    let first = world.another(|_| {});
+    let written = first.shell("echo kept > ~/kept");
+    assert!(written.succeeded(), "{written}");
+    world.block_on(world.backend.stop(first.id)).expect("it stops");
+    // From the host's side, as if everything that holds the sandbox back had failed.
+    for (name, to) in links {
+        let path = first.directory().join("files/upper").join(name);
+        let _it_may_not_be_there = std::fs::remove_file(&path);
+        let _it_may_not_be_there = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        symlink(victim.join(to), &path).expect("planted");
+        // As if made inside, or the start would fail for the owner alone.
+        let owner = first.directory().join("files/upper").metadata().expect("there");
+        for made in [Some(path.as_path()), path.parent()].into_iter().flatten() {
+            lchown(made, Some(owner.uid()), Some(owner.gid())).expect("given away");
+        }
+    }
+    let second = world.try_another(|spec| spec.upper_from = Some(first.id));
+    let second = second.map_err(|error| chain(&error))?;
+    // What is at home may be gone with what a link replaced.
+    let line = if links.is_empty() { "grep -q kept ~/kept" } else { "true" };
+    let said = second.shell(line);
+    if said.succeeded() { Ok(()) } else { Err(said.to_string()) }
 }
 
 fn set_user_id(world: &World) -> Outcome {
     let path = world.path().join("toolkit/bin/attack-set-user-id");
     std::fs::copy(world.path().join("toolkit/bin/attack"), &path).expect("copied");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o6755)).expect("a mode");
-    let said = world.sandbox().run(&["/opt/hangar/bin/attack-set-user-id", "who"]);
+    // One that starts with the program there: gVisor does not look at the host's directories twice.
+    let said = world.another(|_| {}).run(&["/opt/hangar/bin/attack-set-user-id", "who"]);
     Outcome::check(said.stdout.starts_with("REFUSED: user"), said.to_string())
 }
 

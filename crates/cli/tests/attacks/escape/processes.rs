@@ -4,6 +4,8 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::time::{Duration, Instant};
 
+use protocol::sandbox::Isolation;
+
 use super::{attempt, refused};
 use crate::support::attempt::{Attempt, Outcome};
 use crate::support::world::World;
@@ -22,15 +24,15 @@ pub(super) fn attempts() -> Vec<Attempt> {
         attempt(
             "agentd-secrets",
             "reads PID 1's environment, maps, root and descriptors in /proc",
-            "it may not",
-            |world| refused(world, &["look", "1"]),
+            "it may not; at gvisor it sees what it has itself: the environment, and pipes to its commands",
+            |world| look(world, 1),
         ),
         attempt(
             "agentd-threads",
             "looks into PID 1 by the numbers of its threads",
-            "it may not",
+            "it may not; at gvisor it sees what it has itself: the environment, and pipes to its commands",
             |world| {
-                let tried = (2..8).map(|number| refused(world, &["look", &number.to_string()]));
+                let tried = (2..8).map(|number| look(world, number));
                 let breach = tried.into_iter().find(|it| matches!(it, Outcome::Breach { .. }));
                 breach.unwrap_or_else(|| Outcome::held("no thread shows more than PID 1"))
             },
@@ -47,7 +49,12 @@ pub(super) fn attempts() -> Vec<Attempt> {
             "it may not",
             |world| refused(world, &["enter", "1"]),
         ),
-        attempt("signal-agentd", "sends PID 1 every signal", "it goes on", signal),
+        attempt(
+            "signal-agentd",
+            "sends PID 1 every signal",
+            "it goes on; at gvisor it may end its own sandbox, which the host is told at once",
+            signal,
+        ),
         attempt(
             "end-everything",
             "kills every process it can",
@@ -138,12 +145,37 @@ pub(super) fn attempts() -> Vec<Attempt> {
                     .lines()
                     .filter(|line| line.starts_with("Cap"))
                     .all(|line| line.ends_with("\t0000000000000000"));
-                let locked =
-                    said.stdout.contains("NoNewPrivs:\t1") && said.stdout.contains("Seccomp:\t2");
-                Outcome::check(none && locked, said.to_string())
+                // gVisor lists all but this, so there the kernel is asked itself.
+                let asked = world.sandbox().run(&["setpriv", "--dump"]);
+                let locked = (said.stdout.contains("NoNewPrivs:\t1")
+                    || asked.stdout.contains("no_new_privs: 1"))
+                    && said.stdout.contains("Seccomp:\t2");
+                Outcome::check(none && locked, format!("{said}; {asked}"))
             },
         ),
     ]
+}
+
+/// Looks into a process that agents may not look into.
+fn look(world: &World, number: u32) -> Outcome {
+    if world.level != Isolation::Gvisor {
+        return refused(world, &["look", &number.to_string()]);
+    }
+    // gVisor's /proc shows some of it to every process of the same user. What the environment says
+    // is no secret from the agent only as long as the agent has all of it as well; of the descriptors
+    // it may open the pipes to its own commands, and no socket or file.
+    let line = format!(
+        "cd /proc; tr '\\0' '\\n' < {number}/environ 2>/dev/null | sort > ~/theirs; \
+         tr '\\0' '\\n' < self/environ | sort > ~/mine; \
+         echo \"more: $(comm -23 ~/theirs ~/mine | cut -d= -f1 | xargs)\"; \
+         for name in mem root/. cwd/. map_files/. $(ls {number}/fd 2>/dev/null | sed s:^:fd/:); do \
+         to=$(readlink {number}/$name); if [ \"${{to#pipe:}}\" = \"$to\" ]; then \
+         timeout 2 bash -c ': < $0' {number}/$name && [ $to != /dev/null ] && echo \"read: $name $to\"; \
+         timeout 2 bash -c ': >> $0' {number}/$name && [ $to != /dev/null ] && echo \"write: $name $to\"; fi; \
+         done 2>/dev/null; echo looked"
+    );
+    let said = world.sandbox().shell(&line);
+    Outcome::check(said.stdout == "more: \nlooked\n", said.to_string())
 }
 
 fn signal(world: &World) -> Outcome {
@@ -151,6 +183,12 @@ fn signal(world: &World) -> Outcome {
     let (before, said) = (sandbox.pid(), sandbox.attack(&["signal", "1"]));
     let alive = std::path::Path::new(&format!("/proc/{before}")).exists();
     let answers = sandbox.answers();
+    if world.level == Isolation::Gvisor && answers.is_err() {
+        // That kernel neither spares a first process nor has Landlock. With it all else in there
+        // ends, so there is nothing to gain.
+        let ended = sandbox.ended();
+        return Outcome::check(ended.is_ok(), format!("{said}; afterwards {answers:?}, {ended:?}"));
+    }
     Outcome::check(alive && answers.is_ok(), format!("{said}; afterwards {answers:?}"))
 }
 

@@ -74,15 +74,15 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     pub(crate) fn held(seen: impl Into<String>) -> Self {
-        Self::Held { seen: shorten(seen.into()) }
+        Self::Held { seen: shorten(&seen.into()) }
     }
 
     pub(crate) fn breach(seen: impl Into<String>) -> Self {
-        Self::Breach { seen: shorten(seen.into()) }
+        Self::Breach { seen: shorten(&seen.into()) }
     }
 
     pub(crate) fn not_tried(because: impl Into<String>) -> Self {
-        Self::NotTried { because: shorten(because.into()) }
+        Self::NotTried { because: shorten(&because.into()) }
     }
 
     /// Held if so, else a breach.
@@ -99,7 +99,7 @@ impl Outcome {
     }
 }
 
-fn shorten(text: String) -> String {
+fn shorten(text: &str) -> String {
     let line = text.trim().replace('\n', " / ");
     match line.char_indices().nth(400) {
         Some((end, _)) => format!("{} …", &line[..end]),

@@ -17,10 +17,10 @@ impl Sandbox {
 
     /// A number from a file of its limit groups: `memory.usage_in_bytes`, `pids.current` …
     pub(crate) fn group_value(&self, names: &[&str]) -> Option<u64> {
-        let files = self.groups().into_iter().flat_map(|group| {
+        let mut files = self.groups().into_iter().flat_map(|group| {
             names.iter().map(move |name| group.join(name)).collect::<Vec<PathBuf>>()
         });
-        files.filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok()).next()
+        files.find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok())
     }
 }
 

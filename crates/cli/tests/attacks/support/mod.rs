@@ -6,6 +6,7 @@ pub(crate) mod attempt;
 pub(crate) mod document;
 pub(crate) mod host;
 pub(crate) mod hostile;
+pub(crate) mod meanwhile;
 pub(crate) mod outside;
 pub(crate) mod run;
 pub(crate) mod sandbox;

@@ -9,7 +9,6 @@ use protocol::sandbox::Isolation;
 use super::attempt::Group;
 use super::run;
 use super::world::{RUNSC, example, runsc};
-use crate::real_part;
 
 /// Nobody, where nobody in particular is needed.
 const NOBODY: u32 = 65534;
@@ -49,8 +48,7 @@ pub(crate) fn group(group: Group, level: Isolation) {
     assert!(output.status.success(), "{}\n{printed}\n{said}", output.status);
     assert!(printed.contains("1 passed"), "no test of that name ran:\n{printed}");
     if only.is_none() && collect(&place.join("results"), group, level) {
-        let part = format!("{} at {level} as user", group.as_str());
-        real_part::worked("attacks", &part);
+        run::note(group, level, "user");
     }
 }
 

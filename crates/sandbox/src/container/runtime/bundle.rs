@@ -6,7 +6,7 @@ use oci_spec::runtime;
 use protocol::layout;
 use serde_json::{Value, json};
 
-use super::Oci;
+use super::{Flavour, Oci};
 use crate::Error;
 use crate::container::files::{failed, make_directory, remove_tree, write};
 use crate::container::handover::{self, World};
@@ -62,6 +62,8 @@ pub(in crate::container) fn split(outer: &mut Value, to: &Split<'_>) -> Result<(
 fn take_inner(outer: &mut Value, oci: &Oci) -> Value {
     let own_kernel = oci.flavour.has_own_kernel();
     let mut inner = outer.clone();
+    // What is used of it is in its first version, which older runtimes know.
+    inner["ociVersion"] = json!("1.0.2");
     inner["root"] = json!({"path": World::ROOT});
     inner["annotations"] = json!({});
     let mounts = outer["mounts"].as_array().cloned().unwrap_or_default();
@@ -87,6 +89,10 @@ fn take_inner(outer: &mut Value, oci: &Oci) -> Value {
             annotations.remove(handover::GATED);
         }
     } else {
+        // The launcher has set it, in the namespaces that stay.
+        if let Some(inner) = inner.as_object_mut() {
+            inner.remove("hostname");
+        }
         // As it is: a bound one is not filled with devices.
         taken.push(bind("/rootfs/dev", "/dev", "rw"));
     }
@@ -147,8 +153,15 @@ fn world(to: &Split<'_>) -> Result<Value, serde_json::Error> {
         mounts.push(from(&directory.join("gateway"), "/gateway", "ro"));
         mounts.push(from(&own.join(AGENTD), "/agentd", "rw"));
         mounts.push(from(&directory.join(CHECKPOINT), "/checkpoint", "rw"));
-    } else {
-        mounts.push(bind("/sys", "/sys", "ro"));
+    }
+    // Both want to see groups, also where they are to leave them alone; and crun refuses a machine
+    // with some of each version, which an empty directory is not.
+    match oci.flavour {
+        Flavour::Runc => mounts.push(bind("/sys", "/sys", "ro")),
+        Flavour::Crun | Flavour::Krun => mounts.push(json!({
+            "destination": "/sys/fs/cgroup", "type": "tmpfs", "source": "tmpfs", "options": ["ro"],
+        })),
+        Flavour::Runsc | Flavour::Kata => {}
     }
     if Path::new("/dev/kvm").exists() && oci.flavour.needs_machine() {
         mounts.push(bind("/dev/kvm", "/dev/kvm", "rw"));

@@ -176,7 +176,7 @@ mod tests {
         let closed = tree.path().join("closed");
         std::fs::create_dir(&closed).expect("made");
         std::fs::write(closed.join("large"), vec![1; 1 << 20]).expect("written");
-        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).expect("closed");
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).expect("closed");
         assert!(bytes(tree.path()) > 1 << 20);
         let mode = closed.metadata().expect("there").permissions().mode() & 0o777;
         assert_eq!(mode, if rustix::process::geteuid().is_root() { 0 } else { 0o500 });

@@ -4,6 +4,7 @@
 //! The reader takes a long name or an extended header into memory whole, however large it says it
 //! is. So the headers are looked at here first, and their claims are checked before they are met.
 
+use std::fmt::Write as _;
 use std::io::{Error, Read, Result};
 
 use sandbox::base::handover::{Bounds, Refusal};
@@ -65,9 +66,8 @@ impl<R: Read> Guard<R> {
 
     /// Reads to the end, so that the digest is of all of it.
     pub(super) fn finish(&mut self) -> Result<String> {
-        let mut rest = [0; 64 << 10];
+        let mut rest = vec![0; 64 << 10];
         while self.read(&mut rest)? > 0 {}
-        use std::fmt::Write as _;
         let mut text = "sha256:".to_owned();
         for byte in self.hash.clone().finalize() {
             let _never_fails = write!(text, "{byte:02x}");

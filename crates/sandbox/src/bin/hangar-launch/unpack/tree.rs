@@ -55,6 +55,7 @@ impl From<Refusal> for Stop {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` calls")]
 fn machine(error: std::io::Error) -> Stop {
     Errno::from_io_error(&error).unwrap_or(Errno::IO).into()
 }
@@ -221,7 +222,7 @@ impl Tree {
         if let Some((last, directory)) = &self.last
             && last == path
         {
-            return Ok(directory.try_clone().map_err(machine)?);
+            return directory.try_clone().map_err(machine);
         }
         let mut at = self.root.try_clone().map_err(machine)?;
         for depth in 0..path.len() {
